@@ -70,6 +70,20 @@ class Stop(msgspec.Struct, frozen=True):
     lateness_weight: int = 3
 
 
+class Depot(msgspec.Struct, frozen=True):
+    """Where vans load, which may lie outside the city bundle.
+
+    `gateway` is the place on the map where its vans enter and leave it; `stem_s` is the drive between the two in free flow.
+    A depot on the map has its gateway at its own door and a stem of 0.
+    """
+
+    depot_id: str
+    name: str
+    position: Position
+    gateway: Position
+    stem_s: Seconds = Seconds(0)
+
+
 class Proof(msgspec.Struct, frozen=True):
     """What shows that a visit happened: scans, place, time, and what the service demands.
 
