@@ -1,6 +1,6 @@
 """Orders, stops and parcels: what has to be done, how it ended, and who has custody."""
 
-from enum import Enum
+from enum import StrEnum
 from typing import Literal, NewType
 
 import msgspec
@@ -17,7 +17,7 @@ Service = Literal["hand_over", "leave_safe", "signature", "age_check", "collecti
 CustodyHolder = Literal["shop", "depot", "van", "customer", "neighbour", "safe_place", "locker", "lost"]
 
 
-class Outcome(str, Enum):
+class Outcome(StrEnum):
     """How a visit to a stop ended."""
 
     DELIVERED_TO_PERSON = "delivered_to_person"
@@ -48,9 +48,10 @@ class Parcel(msgspec.Struct, frozen=True):
 class Stop(msgspec.Struct, frozen=True):
     """One visit to one door.
 
-    `slot` was sold at checkout; `told` is the window last communicated to the customer and lies inside the slot. `open_hours`, when the
-    address keeps any, is when somebody is there at all. `service_s` is the planned dwell from parking to leaving: parking, walking,
-    lift, waiting and the hand-over itself. `door_group` names the parking place: stops that share it are served without moving the van.
+    `slot` was sold at checkout; `told` is the window last communicated to the customer and lies inside the slot.
+    `open_hours`, when the address keeps any, is when somebody is there at all. `service_s` is the planned dwell from
+    parking to leaving: parking, walking, lift, waiting and the hand-over itself. `door_group` names the parking
+    place: stops that share it are served without moving the van.
     """
 
     stop_id: StopId
@@ -73,8 +74,8 @@ class Stop(msgspec.Struct, frozen=True):
 class Depot(msgspec.Struct, frozen=True):
     """Where vans load, which may lie outside the city bundle.
 
-    `gateway` is the place on the map where its vans enter and leave it; `stem_s` is the drive between the two in free flow.
-    A depot on the map has its gateway at its own door and a stem of 0.
+    `gateway` is the place on the map where its vans enter and leave it; `stem_s` is the drive between the two in free
+    flow. A depot on the map has its gateway at its own door and a stem of 0.
     """
 
     depot_id: str
@@ -128,5 +129,7 @@ def missing_from_proof(stop: Stop, visit: Visit) -> list[str]:
         if stop.service == "age_check" and not visit.proof.age_checked:
             missing.append("an age check")
     elif visit.outcome.is_delivery and stop.service in ("signature", "age_check"):
-        missing.append(f"a person: '{stop.service}' may not be left with {visit.outcome.value.removeprefix('delivered_to_')}")
+        missing.append(
+            f"a person: '{stop.service}' may not be left with {visit.outcome.value.removeprefix('delivered_to_')}"
+        )
     return missing

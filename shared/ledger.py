@@ -1,0 +1,75 @@
+"""The hash-chained record of decisions, and its verification.
+
+Everything the system does on its own is a decision. Each node chains its
+records with SHA-256, so that a changed, cut or rewritten record is found
+and the first bad one can be named.
+"""
+
+import hashlib
+from collections.abc import Iterable
+
+import msgspec
+
+from shared.quantities import EpochMs
+from shared.work import AgentId
+
+FIRST_LINK = "0" * 64
+"""What the first record of a chain names as its predecessor."""
+
+
+class Input(msgspec.Struct, frozen=True):
+    """One thing a decision looked at: its value in words, how old it was and how far it could be trusted."""
+
+    name: str
+    value: str
+    age_s: float = 0.0
+    quality: str = "good"
+
+
+class Alternative(msgspec.Struct, frozen=True):
+    """One thing that could have been done, and what it would have cost.
+
+    `cost_s` is in weighted seconds by the `routes` evaluator; `late_s` the plain lateness, `driving_s` the driving in
+    it.
+    """
+
+    what: str
+    cost_s: float
+    late_s: float = 0.0
+    driving_s: float = 0.0
+    changed_arcs: int = 0
+
+
+class Decision(msgspec.Struct, frozen=True):
+    """One decision: cause, inputs, alternatives, choice, verdict and the sentence a person reads."""
+
+    decision_id: str
+    by: AgentId
+    kind: str
+    at_ms: EpochMs
+    sentence: str
+    cause: str
+    inputs: tuple[Input, ...]
+    alternatives: tuple[Alternative, ...]
+    chosen: int
+    verdict: str
+    approved_by: str
+    about: tuple[str, ...] = ()
+    model: str = ""
+    seed: int = 0
+    iterations: int = 0
+    previous: str = FIRST_LINK
+
+    def link(self) -> str:
+        """The SHA-256 of this record, which the next one names as `previous`."""
+        return hashlib.sha256(msgspec.json.encode(self, order="deterministic")).hexdigest()
+
+
+def first_broken(chain: Iterable[Decision], begins_after: str = FIRST_LINK) -> Decision | None:
+    """The first record that does not follow from the one before it; None when the whole chain holds."""
+    link = begins_after
+    for decision in chain:
+        if decision.previous != link:
+            return decision
+        link = decision.link()
+    return None

@@ -1,0 +1,171 @@
+"""Everything the parties say to each other, and nothing else."""
+
+import msgspec
+
+from shared.contracts import LegTimes, Plan
+from shared.ledger import Decision
+from shared.quantities import EpochMs, TimeWindow
+from shared.work import AgentId, StopId, Visit
+
+
+class Estimate(msgspec.Struct, frozen=True, array_like=True):
+    """When service at a stop is expected to begin: in one, five and nine cases of ten it has begun by then."""
+
+    stop_id: StopId
+    p10_ms: EpochMs
+    p50_ms: EpochMs
+    p90_ms: EpochMs
+
+
+# From an agent to the hub: changes of state, as events.
+
+
+class AgentStarted(msgspec.Struct, frozen=True, tag="agent_started"):
+    """The agent's process began or came back from disk. `plan_version` is 0 when it has no plan."""
+
+    kind: str
+    version: str
+    plan_version: int
+
+
+class PlanTaken(msgspec.Struct, frozen=True, tag="plan_taken"):
+    """The agent works under this plan from now on."""
+
+    plan_version: int
+
+
+class PlanRefused(msgspec.Struct, frozen=True, tag="plan_refused"):
+    """The agent goes on with the plan it has, and says why."""
+
+    plan_version: int
+    why: str
+
+
+class ShiftChanged(msgspec.Struct, frozen=True, tag="shift_changed"):
+    """The driver began the shift, went on a break, came back or ended: begun, on_break, off_break, ended."""
+
+    now_is: str
+
+
+class HeadingTo(msgspec.Struct, frozen=True, tag="heading_to"):
+    """The van is under way to this stop; `overrides` when the shown order had another one first."""
+
+    stop_id: StopId
+    overrides: bool = False
+
+
+class Arrived(msgspec.Struct, frozen=True, tag="arrived"):
+    """The van stands at the stop."""
+
+    stop_id: StopId
+
+
+class Visited(msgspec.Struct, frozen=True, tag="visited"):
+    """A visit has ended, with its proof."""
+
+    visit: Visit
+
+
+class EstimatesMoved(msgspec.Struct, frozen=True, tag="estimates_moved"):
+    """The arrivals the agent expects now, for every stop still to come, in the order shown."""
+
+    estimates: tuple[Estimate, ...]
+    why: str
+
+
+class Resequenced(msgspec.Struct, frozen=True, tag="resequenced"):
+    """The agent changed the order of its work, inside its contract."""
+
+    change_id: str
+    plan_version: int
+    before: tuple[StopId, ...]
+    after: tuple[StopId, ...]
+    decision: Decision
+    estimates: tuple[Estimate, ...]
+
+
+class ChangeAnswered(msgspec.Struct, frozen=True, tag="change_answered"):
+    """What the driver made of a change: seen or refused. A refused change has been taken back."""
+
+    change_id: str
+    answer: str
+    reason: str
+    order: tuple[StopId, ...]
+
+
+AgentEvent = (
+    AgentStarted
+    | PlanTaken
+    | PlanRefused
+    | ShiftChanged
+    | HeadingTo
+    | Arrived
+    | Visited
+    | EstimatesMoved
+    | Resequenced
+    | ChangeAnswered
+)
+
+
+# From the hub to an agent: commands, signed.
+
+
+class PlanPushed(msgspec.Struct, frozen=True, tag="plan_pushed"):
+    """Work under this plan. After `start_by_ms` it is not begun any more."""
+
+    plan: Plan
+    start_by_ms: EpochMs
+
+
+class RoadsChanged(msgspec.Struct, frozen=True, tag="roads_changed"):
+    """A street closed or opened: these leg times replace the plan's."""
+
+    plan_version: int
+    legs: LegTimes
+    why: str
+
+
+class WindowTold(msgspec.Struct, frozen=True, tag="window_told"):
+    """The customer has been told another window."""
+
+    stop_id: StopId
+    told: TimeWindow
+
+
+HubCommand = PlanPushed | RoadsChanged | WindowTold
+
+Message = AgentEvent | HubCommand
+
+
+class Numbered(msgspec.Struct, frozen=True):
+    """A message with its place in a stream (see `streams`): who says it, in which life of its store, as which
+    number.
+    """
+
+    sender: AgentId
+    boot: str
+    stream: str
+    seq: int
+    said_ms: EpochMs
+    epoch: int
+    message: Message
+
+
+class Ack(msgspec.Struct, frozen=True):
+    """The receiver has committed every message up to `upto`, and those of `beyond`, of this stream and boot."""
+
+    sender: AgentId
+    boot: str
+    stream: str
+    upto: int
+    beyond: tuple[int, ...] = ()
+
+
+class Presence(msgspec.Struct, frozen=True):
+    """Whether a party is there. Retained; the last will says that it is not. `life` tells one process from the next."""
+
+    party: AgentId
+    is_there: bool
+    life: str
+    boot: str = ""
+    epoch: int = 0

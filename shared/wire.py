@@ -1,0 +1,127 @@
+"""Messages to bytes and back; bytes we do not understand are refused by name.
+
+Control messages travel as JSON, telemetry as little-endian columns.
+"""
+
+from typing import TypeVar
+
+import msgspec
+import numpy as np
+
+from shared.messages import Ack, Numbered, Presence
+from shared.work import AgentId
+
+MOST_BYTES = 1 << 20
+"""Larger than any plan of 250 stops with eight slices; whatever exceeds it is not ours."""
+
+MOST_SAMPLES = 4096
+
+
+class Refused(ValueError):
+    """Bytes from outside that we do not take; the class name is what is counted."""
+
+
+class TooLarge(Refused):
+    """More bytes than any message of ours has."""
+
+
+class UnknownMessage(Refused):
+    """Not one of our messages, or not in their form."""
+
+
+class TelemetryGarbled(Refused):
+    """A telemetry batch whose columns do not fit its own heading."""
+
+
+T = TypeVar("T")
+
+_json = msgspec.json.Encoder()
+_numbered = msgspec.json.Decoder(Numbered)
+_ack = msgspec.json.Decoder(Ack)
+_presence = msgspec.json.Decoder(Presence)
+
+
+def encode(message: Numbered | Ack | Presence) -> bytes:
+    """The message as JSON."""
+    return _json.encode(message)
+
+
+def decode_numbered(payload: bytes) -> Numbered:
+    """A numbered message. Raises TooLarge or UnknownMessage."""
+    return _decoded(_numbered, payload)
+
+
+def decode_ack(payload: bytes) -> Ack:
+    """An acknowledgement. Raises TooLarge or UnknownMessage."""
+    return _decoded(_ack, payload)
+
+
+def decode_presence(payload: bytes) -> Presence:
+    """Somebody's presence. Raises TooLarge or UnknownMessage."""
+    return _decoded(_presence, payload)
+
+
+def _decoded(decoder: msgspec.json.Decoder[T], payload: bytes) -> T:
+    if len(payload) > MOST_BYTES:
+        raise TooLarge(f"{len(payload)} bytes, expected at most {MOST_BYTES}")
+    try:
+        return decoder.decode(payload)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as wrong:
+        raise UnknownMessage(f"{payload[:40]!r}: {wrong}") from None
+
+
+class TelemetryBatch(msgspec.Struct, frozen=True):
+    """Samples of one agent's channels, column by column.
+
+    `at_ms` is int64 [n] in domain time; `columns` holds one float32 [n] per channel of `channels`, NaN where a sample
+    lacks it. Positions are float32 degrees relative to `origin`, which keeps them exact to a centimetre.
+    """
+
+    sender: AgentId
+    boot: str
+    seq: int
+    origin: tuple[float, float]
+    channels: tuple[str, ...]
+    at_ms: np.ndarray
+    columns: tuple[np.ndarray, ...]
+
+
+class _Heading(msgspec.Struct, frozen=True):
+    sender: AgentId
+    boot: str
+    seq: int
+    origin: tuple[float, float]
+    channels: tuple[str, ...]
+    samples: int
+
+
+_heading = msgspec.json.Decoder(_Heading)
+
+
+def encode_telemetry(batch: TelemetryBatch) -> bytes:
+    """Heading length (uint32), heading (JSON), then the columns: int64 instants and float32 values, little-endian."""
+    heading = _json.encode(
+        _Heading(batch.sender, batch.boot, batch.seq, batch.origin, batch.channels, len(batch.at_ms))
+    )
+    columns = [column.astype("<f4", copy=False).tobytes() for column in batch.columns]
+    return b"".join([len(heading).to_bytes(4, "little"), heading, batch.at_ms.astype("<i8").tobytes(), *columns])
+
+
+def decode_telemetry(payload: bytes) -> TelemetryBatch:
+    """A batch whose columns are views on the payload. Raises TooLarge, UnknownMessage or TelemetryGarbled."""
+    if len(payload) > MOST_BYTES:
+        raise TooLarge(f"{len(payload)} bytes, expected at most {MOST_BYTES}")
+    body = 4 + int.from_bytes(payload[:4], "little")
+    if len(payload) < 4 or body > len(payload):
+        raise TelemetryGarbled(f"{len(payload)} bytes with a heading said to end at {body}")
+    heading = _decoded(_heading, payload[4:body])
+    expected = body + heading.samples * (8 + 4 * len(heading.channels))
+    if not 0 <= heading.samples <= MOST_SAMPLES or len(payload) != expected:
+        raise TelemetryGarbled(f"{len(payload)} bytes for {heading.samples} samples, expected {expected}")
+    at_ms = np.frombuffer(payload, "<i8", heading.samples, body)
+    values = body + 8 * heading.samples
+    columns = tuple(
+        np.frombuffer(payload, "<f4", heading.samples, values + 4 * heading.samples * k)
+        for k in range(len(heading.channels))
+    )
+    return TelemetryBatch(heading.sender, heading.boot, heading.seq, heading.origin, heading.channels, at_ms, columns)
