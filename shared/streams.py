@@ -1,0 +1,163 @@
+"""Number what we send, repeat it until it is acknowledged, and take each message once.
+
+A broker's own acknowledgement only says that the broker has a message. So
+a sender keeps what it says until the receiver has committed it, and the
+receiver says so only afterwards. Messages of a stream are taken in order:
+a receiver needs one number per sender and no table of what it has seen.
+"""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from enum import Enum
+
+import msgspec
+
+from shared.messages import Ack, Numbered
+from shared.steps import Row
+from shared.work import AgentId
+
+IN_FLIGHT = 64
+"""Messages of one stream that may be on their way at once: less than any broker's default queue of 1,000 by far."""
+
+REPEAT_AFTER_MS = 1_000
+REPEAT_AT_MOST_EVERY_MS = 30_000
+
+
+class Sender:
+    """One party's side of one stream: what it has said and the other has not yet acknowledged."""
+
+    def __init__(
+        self, to: AgentId, boot: str, stream: str, saved: Mapping[str, bytes], counters: Mapping[str, bytes]
+    ) -> None:
+        """From the rows of an earlier life: `saved` is the room `outbox`, `counters` the room `counters`."""
+        self.to = to
+        self.boot = boot
+        self.stream = stream
+        self._room = f"{to}/{stream}/"
+        self._waiting = {
+            int(key.removeprefix(self._room)): saved[key] for key in sorted(saved) if key.startswith(self._room)
+        }
+        self._flights: dict[int, _Flight] = {}
+        self.next_seq = int(counters.get(self._room, b"1"))
+
+    def say(self, write: Callable[[int], bytes]) -> list[Row]:
+        """Take a message into the stream: `write` gets its number and returns its bytes. Commit the rows."""
+        seq = self.next_seq
+        payload = write(seq)
+        self.next_seq = seq + 1
+        self._waiting[seq] = payload
+        return [Row("outbox", self._key(seq), payload), Row("counters", self._room, b"%d" % self.next_seq)]
+
+    def acked(self, ack: Ack) -> list[Row]:
+        """Forget what the receiver has committed. An ack of another life of our store is not about us."""
+        if ack.boot != self.boot or ack.stream != self.stream:
+            return []
+        done = [seq for seq in self._waiting if seq <= ack.upto or seq in ack.beyond]
+        for seq in done:
+            del self._waiting[seq]
+            self._flights.pop(seq, None)
+        return [Row("outbox", self._key(seq), None) for seq in done]
+
+    def due(self, real_ms: int) -> list[bytes]:
+        """What should be sent or repeated now, oldest first."""
+        payloads = []
+        for seq in self._window():
+            flight = self._flights.get(seq, _Flight(0, real_ms))
+            if flight.again_at_ms <= real_ms:
+                self._flights[seq] = _Flight(flight.times_sent + 1, real_ms + self._patience_ms(seq, flight.times_sent))
+                payloads.append(self._waiting[seq])
+        return payloads
+
+    def due_at(self, real_ms: int) -> int | None:
+        """When `due` will next have something; None when nothing waits."""
+        return min(
+            (self._flights[seq].again_at_ms if seq in self._flights else real_ms for seq in self._window()),
+            default=None,
+        )
+
+    def repeat_all(self) -> None:
+        """Send everything unacknowledged again at once: the other side has come back or never heard it."""
+        self._flights.clear()
+
+    @property
+    def backlog(self) -> int:
+        """How many messages wait for their acknowledgement."""
+        return len(self._waiting)
+
+    def _window(self) -> list[int]:
+        window = []
+        for seq in self._waiting:
+            window.append(seq)
+            if len(window) == IN_FLIGHT:
+                break
+        return window
+
+    def _key(self, seq: int) -> str:
+        return f"{self._room}{seq:012d}"
+
+    def _patience_ms(self, seq: int, times_sent: int) -> int:
+        """Doubles with each repeat and spreads by up to a half, from a hash, so that senders do not fall into step."""
+        patience = min(REPEAT_AFTER_MS << min(times_sent, 8), REPEAT_AT_MOST_EVERY_MS)
+        draw = hashlib.blake2b(f"{self.boot}{self._room}{seq}.{times_sent}".encode(), digest_size=2).digest()
+        return patience + patience * int.from_bytes(draw, "little") // 131_072
+
+
+class _Flight(msgspec.Struct, frozen=True):
+    times_sent: int
+    again_at_ms: int
+
+
+class Take(Enum):
+    """What a receiver makes of a numbered message."""
+
+    NEW = "new"
+    """The next of its stream: act on it and commit."""
+    REPEAT = "repeat"
+    """Taken before: acknowledge it again."""
+    EARLY = "early"
+    """An earlier one is still on its way and will be repeated; so will this one. Storing it would cost us a table."""
+    RETIRED = "retired"
+    """From a life of the sender's store that a newer one has replaced."""
+
+
+class _Mark(msgspec.Struct, frozen=True):
+    boot: str
+    upto: int
+    retired: tuple[str, ...] = ()
+
+
+_marks = msgspec.json.Decoder(_Mark)
+
+
+class Receiver:
+    """What one party has taken of every stream it hears."""
+
+    def __init__(self, saved: Mapping[str, bytes]) -> None:
+        """From the rows of an earlier life: `saved` is the room `taken`."""
+        self._marks = {key: _marks.decode(value) for key, value in sorted(saved.items())}
+
+    def take(self, numbered: Numbered) -> tuple[Take, list[Row]]:
+        """Judge a message; when it is new, the rows are to be committed with whatever it causes."""
+        key = f"{numbered.sender}/{numbered.stream}"
+        mark = self._marks.get(key, _Mark(numbered.boot, 0))
+        if numbered.boot in mark.retired:
+            return Take.RETIRED, []
+        if numbered.boot != mark.boot:
+            mark = _Mark(numbered.boot, 0, (*mark.retired, mark.boot))
+        if numbered.seq <= mark.upto:
+            return Take.REPEAT, []
+        if numbered.seq > mark.upto + 1:
+            return Take.EARLY, []
+        mark = msgspec.structs.replace(mark, upto=numbered.seq)
+        self._marks[key] = mark
+        return Take.NEW, [Row("taken", key, msgspec.json.encode(mark))]
+
+    def ack(self, sender: AgentId, stream: str) -> Ack | None:
+        """What may be acknowledged to this sender once everything taken is committed."""
+        mark = self._marks.get(f"{sender}/{stream}")
+        return None if mark is None else Ack(sender, mark.boot, stream, mark.upto)
+
+    def lives(self, sender: AgentId, stream: str) -> int:
+        """How many lives of this sender's store have been seen; after more than one, something may be lost."""
+        mark = self._marks.get(f"{sender}/{stream}")
+        return 0 if mark is None else 1 + len(mark.retired)
