@@ -1,0 +1,1 @@
+"""Bringing it up: the broker, the one-machine demo, identities and packaging."""
