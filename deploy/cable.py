@@ -8,7 +8,9 @@ the cable is plugged in again. One JSON object a line on the control port:
 
 import asyncio
 import json
+import socket
 import sys
+from typing import Any
 
 COPY_BYTES = 65_536
 
@@ -58,6 +60,15 @@ class Cable:
         elif wish != "state":
             return {"error": f"found '{wish}', expected pull, plug or state"}
         return {"is_plugged": self._is_plugged, "connections": len(self._open) // 2}
+
+
+def tell(control_port: int, wish: str) -> dict[str, Any]:
+    """Tell a cable's process to pull, plug or state, and return its answer."""
+    with socket.create_connection(("127.0.0.1", control_port), timeout=5) as wire, wire.makefile("rwb") as lines:
+        lines.write(json.dumps({"do": wish}).encode() + b"\n")
+        lines.flush()
+        answer: dict[str, Any] = json.loads(lines.readline())
+        return answer
 
 
 async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

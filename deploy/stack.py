@@ -100,7 +100,8 @@ class Stack:
                 stdout=log,
                 stderr=log,
                 env=self._environment,
-                preexec_fn=_die_with_parent,
+                process_group=0,  # Ctrl-C in the terminal is for the demo itself, which then stops everyone in order.
+                preexec_fn=_die_with_parent,  # noqa: PLW1509 - one system call, and no other way to ask for it.
             )
 
 
@@ -118,4 +119,3 @@ def free_ports(count: int) -> Sequence[int]:
 
 def _die_with_parent() -> None:
     ctypes.CDLL(None).prctl(_DIE_WITH_PARENT, signal.SIGTERM)
-    os.setpgid(0, 0)  # Ctrl-C in the terminal is for the demo itself, which then stops everyone in order.

@@ -18,7 +18,9 @@ from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 
-from shared.steps import Envelope
+from shared.steps import Envelope, LinkDown, LinkUp
+
+__all__ = ["BrokerUrlWrong", "Heard", "Link", "LinkDown", "LinkEvent", "LinkUp"]
 
 SIGNATURE = "sig"
 """The MQTT user property that carries a signature."""
@@ -28,16 +30,6 @@ KEEP_ALIVE_S = 10
 
 class BrokerUrlWrong(ValueError):
     """Not mqtt://HOST:PORT."""
-
-
-class LinkUp(msgspec.Struct, frozen=True):
-    """The broker has taken us and our subscriptions."""
-
-
-class LinkDown(msgspec.Struct, frozen=True):
-    """The broker is out of reach, and why as far as we know."""
-
-    why: str
 
 
 class Heard(msgspec.Struct, frozen=True):
@@ -115,7 +107,8 @@ class Link:
         if reason.is_failure:
             self._hear(LinkDown(f"broker refuses us: {reason}"))
             return
-        client.subscribe(list(self._subscriptions))
+        if self._subscriptions:
+            client.subscribe(list(self._subscriptions))
         self._is_up = True
         self._hear(LinkUp())
 
