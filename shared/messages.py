@@ -84,6 +84,12 @@ class Resequenced(msgspec.Struct, frozen=True, tag="resequenced"):
     estimates: tuple[Estimate, ...]
 
 
+class Decided(msgspec.Struct, frozen=True, tag="decided"):
+    """A decision that changed nothing others see, such as keeping an order because a rule forbade a better one."""
+
+    decision: Decision
+
+
 class ChangeAnswered(msgspec.Struct, frozen=True, tag="change_answered"):
     """What the driver made of a change: seen or refused. A refused change has been taken back."""
 
@@ -104,6 +110,7 @@ AgentEvent = (
     | EstimatesMoved
     | Resequenced
     | ChangeAnswered
+    | Decided
 )
 
 

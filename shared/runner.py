@@ -12,23 +12,16 @@ from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
-import msgspec
-
 from shared.clock import Clock
 from shared.logs import log
-from shared.steps import Core, Envelope, Job, Now, Store, step
+from shared.steps import Core, Envelope, Job, JobFailed, Now, Store, step
+
+__all__ = ["JobFailed", "Runner"]
 
 MOST_EVENTS = 256
 """A step takes everything that waits, up to this many: one commit serves them all."""
 
 LONGEST_NAP_S = 5.0
-
-
-class JobFailed(msgspec.Struct, frozen=True):
-    """A job ended without an answer. The need is still there; the core decides when to try again."""
-
-    job: Job
-    why: str
 
 
 class Runner:

@@ -50,6 +50,23 @@ class Job(msgspec.Struct, frozen=True):
     need: str
 
 
+class JobFailed(msgspec.Struct, frozen=True):
+    """A job ended without an answer. The need is still there; the core decides when to try again."""
+
+    job: Job
+    why: str
+
+
+class LinkUp(msgspec.Struct, frozen=True):
+    """The broker has taken us and our subscriptions."""
+
+
+class LinkDown(msgspec.Struct, frozen=True):
+    """The broker is out of reach, and why as far as we know."""
+
+    why: str
+
+
 class Consequences(msgspec.Struct):
     """What a core made of a batch of events.
 

@@ -74,7 +74,8 @@ class TelemetryBatch(msgspec.Struct, frozen=True):
     """Samples of one agent's channels, column by column.
 
     `at_ms` is int64 [n] in domain time; `columns` holds one float32 [n] per channel of `channels`, NaN where a sample
-    lacks it. Positions are float32 degrees relative to `origin`, which keeps them exact to a centimetre.
+    lacks it. Positions are float32 degrees relative to `origin`, which keeps them exact to a centimetre. `thinned`
+    declares how many samples the sender gave up, for want of room, since the batch before.
     """
 
     sender: AgentId
@@ -84,6 +85,7 @@ class TelemetryBatch(msgspec.Struct, frozen=True):
     channels: tuple[str, ...]
     at_ms: np.ndarray
     columns: tuple[np.ndarray, ...]
+    thinned: int = 0
 
 
 class _Heading(msgspec.Struct, frozen=True):
@@ -93,6 +95,7 @@ class _Heading(msgspec.Struct, frozen=True):
     origin: tuple[float, float]
     channels: tuple[str, ...]
     samples: int
+    thinned: int = 0
 
 
 _heading = msgspec.json.Decoder(_Heading)
@@ -101,7 +104,7 @@ _heading = msgspec.json.Decoder(_Heading)
 def encode_telemetry(batch: TelemetryBatch) -> bytes:
     """Heading length (uint32), heading (JSON), then the columns: int64 instants and float32 values, little-endian."""
     heading = _json.encode(
-        _Heading(batch.sender, batch.boot, batch.seq, batch.origin, batch.channels, len(batch.at_ms))
+        _Heading(batch.sender, batch.boot, batch.seq, batch.origin, batch.channels, len(batch.at_ms), batch.thinned)
     )
     columns = [column.astype("<f4", copy=False).tobytes() for column in batch.columns]
     return b"".join([len(heading).to_bytes(4, "little"), heading, batch.at_ms.astype("<i8").tobytes(), *columns])
@@ -124,4 +127,6 @@ def decode_telemetry(payload: bytes) -> TelemetryBatch:
         np.frombuffer(payload, "<f4", heading.samples, values + 4 * heading.samples * k)
         for k in range(len(heading.channels))
     )
-    return TelemetryBatch(heading.sender, heading.boot, heading.seq, heading.origin, heading.channels, at_ms, columns)
+    return TelemetryBatch(
+        heading.sender, heading.boot, heading.seq, heading.origin, heading.channels, at_ms, columns, heading.thinned
+    )
