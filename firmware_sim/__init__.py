@@ -1,0 +1,1 @@
+"""Machines that speak the real device protocols, and the world they move in."""
