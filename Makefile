@@ -1,25 +1,25 @@
 # `make demo` runs the main job, `make test` passes the tests; each prepares .venv by itself.
 PYTHON ?= python3
-VENV := .venv
-BIN := $(VENV)/bin
-READY := $(VENV)/.ready
+BIN := .venv/bin
+READY := .venv/.ready
 
 .PHONY: install demo test check bench clean
 
 install: $(READY)
 
-# One environment for everything; re-made only when what it must hold changes.
+# One environment for everything; made again only when what it must hold changes.
 $(READY): pyproject.toml deploy/packaging/build_kernel.py shared/_resequence.c
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Waywarden needs Python 3.11 or newer, found " + sys.version.split()[0] + "; set PYTHON=python3.12 or the like")'
-	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
-	touch $@
+	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Waywarden needs Python 3.11 or newer and found " + sys.version.split()[0] + "; try make PYTHON=python3.12")'
+	@test -x $(BIN)/pip || $(PYTHON) -m venv .venv || { rm -rf .venv; echo "Python cannot make a virtual environment; on Debian and Ubuntu: apt install python3-venv"; exit 1; }
+	@echo "Preparing .venv (a minute or two, once)"
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	@touch $@
 
 demo: $(READY)
-	$(BIN)/waywarden demo $(DEMO)
+	@$(BIN)/waywarden demo $(DEMO)
 
 test: $(READY)
-	$(BIN)/python -m pytest $(TESTS)
+	@$(BIN)/python -m pytest $(TESTS)
 
 check: $(READY)
 	$(BIN)/ruff check .
@@ -27,7 +27,7 @@ check: $(READY)
 	$(BIN)/mypy
 
 bench: $(READY)
-	$(BIN)/python -m tests.bench
+	$(BIN)/python -m tests.bench $(BENCH)
 
 clean:
-	rm -rf $(VENV) run
+	rm -rf .venv run
