@@ -1,0 +1,1077 @@
+/* Improve the order of one van's remaining stops until a deadline: the search behind shared/resequence.py.
+ *
+ * What an order costs is defined by shared/routes.py; this file computes the same number, fast, in integers only, so that a seed and a
+ * number of looks give the same order on every architecture.
+ *
+ * The idea. The cost of everything after a position depends on the order before it only through the instant the van arrives there. So each
+ * position keeps that cost as a piecewise-linear function of the arrival instant, and a changed stretch is judged exactly by
+ * driving the stretch and asking one function: O(length of the stretch + log n). With one slice of travel times and no break
+ * the functions are convex and rise only (`hinges`); otherwise they are general, with jumps (`pieces`), and kept only around
+ * the instants at which the van is expected, so a promising change is driven to its end before it is believed.
+ * Functions are built from the back and only down to where they are asked for: work in one neighbourhood of the route
+ * costs the same on a long route as on a short one.
+ *
+ * The search is an iterated local search: disturb a neighbourhood, descend (segments of up to three stops move, with or without being
+ * reversed, stretches are reversed, stops are swapped), keep or take back. One `look` is one scan of all moves of one
+ * stop, and the only thing counted: nothing depends on the clock except the look at which the search stops.
+ *
+ * Inside, node 0 is where the van stands when the frozen head is done, nodes 1..m are the stops in the order now driven, node m + 1 is the
+ * end (a place without travel when the route is open). Instants count from `leave` in 32 bits, costs in 64.
+ */
+#include <stdint.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#if defined(_WIN32)
+#define EXPORT __declspec(dllexport)
+#else
+#define EXPORT __attribute__((visibility("default")))
+#endif
+#define INLINE static inline __attribute__((always_inline))
+
+enum { LONGEST_SEGMENT = 3, NEAR = 50, MOST_PIECES = 768 };
+
+/* Mirrored by `_Problem` in shared/resequence.py. */
+typedef struct {
+    int32_t nodes, slices, stops, frozen, start, end; /* end < 0: open */
+    const int32_t *travel;                            /* [slices][nodes][nodes] */
+    const int64_t *slice_ends;                        /* [slices - 1] */
+    const int64_t *service, *earliest, *latest, *weight, *load_change;
+    const int32_t *order;
+    int64_t leave, change_cost, load_now, capacity; /* capacity < 0: none */
+    int32_t pairs, has_break;
+    const int32_t *before, *after;
+    int64_t break_duration, break_earliest, break_latest, break_weight;
+    int64_t shift_end, shift_weight;
+} ww_problem;
+
+typedef struct {
+    int64_t total, given_total, looks, rounds;
+} ww_answer;
+
+/* A stretch of a suffix function: from instant `from` on, `cost` + `slope` * (instant - from). */
+typedef struct {
+    int32_t from, slope;
+    int64_t cost;
+} Piece;
+
+/* Where and when the van is, and what the time has cost so far: everything that changes with the clock. */
+typedef struct {
+    int node;
+    int32_t begins; /* service begins at `node` */
+    int rested;
+    int64_t cost;
+} Van;
+
+typedef struct {
+    int64_t change; /* of the total; 0 = no move found */
+    int kind, from, length, to, reversed;
+} Move;
+enum { MOVE_SEGMENT, REVERSE, SWAP };
+
+typedef struct {
+    /* The task, compact. Matrices have side n = m + 2. */
+    int m, n, timed;
+    int32_t *arc;    /* cost of an arc that no clock changes: least driving time + price of a changed arc */
+    int32_t *travel; /* plain: service + travel in one; timed: travel per slice */
+    int32_t *least;  /* timed: least travel over the slices */
+    int slices;
+    int32_t *slice_ends;
+    int32_t *service, *earliest, *latest;
+    int64_t *weight, *load_change;
+    int64_t constant; /* what every order costs */
+    int32_t shift_end;
+    int64_t shift_weight;
+    int has_break;
+    int32_t break_duration, break_earliest, break_latest;
+    int64_t break_weight;
+    int is_loaded, is_ordered; /* capacity, precedence may bind */
+    int64_t load_now, capacity;
+    int32_t *before_start, *before; /* stops that must come before stop u: before[before_start[u] .. before_start[u+1]) */
+
+    /* The route and what is known along it. Position 0 is the start, m + 1 the end. */
+    int32_t *path, *place;
+    Van *van;          /* [position] state when service begins there */
+    int64_t *arcs;     /* arcs into positions 1..r */
+    int64_t *reversed; /* the same arcs driven backwards */
+    int64_t total;
+
+    /* Suffix functions, valid for positions >= suffix_from. */
+    int suffix_from, stride;
+    Piece *pieces;  /* [rested][position][stride] */
+    int32_t *count; /* [rested][position] */
+    Piece *scratch[2];
+    int32_t breadth; /* timed: functions are kept this far around the expected instants */
+
+    int32_t *best_path, *kept_path, *segment, *queue, *stamp;
+    uint8_t *is_queued;
+    int queued, stamp_now;
+    int touched_lo, touched_hi; /* where path and kept_path may differ */
+    int64_t best, kept;
+
+    uint64_t random;
+    int64_t looks, most_looks, deadline_ns;
+    clockid_t clock;
+} Search;
+
+/* ---- Randomness and the clock ---- */
+
+static uint64_t next_random(Search *s) { /* xorshift64*, Vigna 2016 */
+    uint64_t x = s->random;
+    x ^= x >> 12;
+    x ^= x << 25;
+    x ^= x >> 27;
+    s->random = x;
+    return x * 2685821657736338717ull;
+}
+
+INLINE int below(Search *s, int bound) { return (int)(((next_random(s) >> 32) * (uint64_t)bound) >> 32); }
+
+/* -ln(U) for U uniform in (0, 1], times 65536: integer part by counting bits, 16 fractional bits by squaring. */
+static int64_t exponential(Search *s) {
+    uint64_t x = (next_random(s) >> 32) | 1;
+    int whole = __builtin_clzll(x) - 32;
+    uint64_t mantissa = x << whole; /* in [2^31, 2^32) */
+    int64_t log2 = 0;
+    for (int bit = 0; bit < 16; bit++) {
+        mantissa = (mantissa * mantissa) >> 31;
+        log2 <<= 1;
+        if (mantissa >> 32) {
+            log2 |= 1;
+            mantissa >>= 1;
+        }
+    }
+    int64_t minus_log2 = ((int64_t)(whole + 1) << 16) - log2;
+    return (minus_log2 * 45426) >> 16; /* ln 2 = 45426 / 65536 */
+}
+
+static int is_over(const Search *s) {
+    if (s->looks >= s->most_looks) return 1;
+    if (s->deadline_ns == 0) return 0;
+    struct timespec now;
+    clock_gettime(s->clock, &now);
+    return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec >= s->deadline_ns;
+}
+
+/* ---- Driving ---- */
+
+#define ARC(s, a, b) ((int64_t)(s)->arc[(a) * (s)->n + (b)])
+#define TRAVEL(s, a, b) ((s)->travel[(a) * (s)->n + (b)])
+
+/* Leaving a for b: `routes.arrival`. */
+static int32_t arrival(const Search *s, int a, int b, int32_t departure) {
+    const int32_t *travel = s->travel + a * s->n + b;
+    int32_t side = s->n * s->n;
+    int now = 0;
+    while (now < s->slices - 1 && s->slice_ends[now] <= departure) now++;
+    int32_t best = departure + travel[now * side];
+    for (int later = now + 1; later < s->slices && s->slice_ends[later - 1] < best; later++) {
+        int32_t waited = s->slice_ends[later - 1] + travel[later * side];
+        if (waited < best) best = waited;
+    }
+    return best;
+}
+
+INLINE int64_t over(int32_t instant, int32_t limit, int64_t weight) {
+    return instant > limit ? (int64_t)(instant - limit) * weight : 0;
+}
+
+/* Arrive at the next node; the van's state becomes that instant (not yet waited for the window). */
+INLINE int32_t drive(const Search *s, Van *van, int next, const int timed) {
+    if (!timed) return van->begins + TRAVEL(s, van->node, next);
+    int32_t departure = van->begins + s->service[van->node];
+    int leads_nowhere = next == s->m + 1 && s->least[van->node * s->n + next] < 0; /* open route: no departure after the last stop */
+    if (leads_nowhere) return departure;
+    if (!van->rested && departure >= s->break_earliest) {
+        van->cost += over(departure, s->break_latest, s->break_weight);
+        departure += s->break_duration;
+        van->rested = 1;
+    }
+    int32_t arrives = arrival(s, van->node, next, departure);
+    van->cost += arrives - departure - s->least[van->node * s->n + next];
+    return arrives;
+}
+
+INLINE void wait_and_begin(const Search *s, Van *van, int node, int32_t arrives, const int timed) {
+    int32_t opens = s->earliest[node];
+    if (timed && !van->rested) {
+        int32_t pause = arrives > s->break_earliest ? arrives : s->break_earliest;
+        if (pause + s->break_duration <= opens) {
+            van->cost += over(pause, s->break_latest, s->break_weight);
+            van->rested = 1;
+        }
+    }
+    van->begins = arrives > opens ? arrives : opens;
+    van->cost += over(van->begins, s->latest[node], s->weight[node]);
+    van->node = node;
+}
+
+INLINE void serve(const Search *s, Van *van, int next, const int timed) {
+    wait_and_begin(s, van, next, drive(s, van, next, timed), timed);
+}
+
+/* What finishing costs, beyond the end node's own window. */
+INLINE int64_t finish_cost(const Search *s, const Van *van) {
+    int64_t cost = over(van->begins, s->shift_end, s->shift_weight);
+    if (!van->rested) cost += over(van->begins, s->break_latest, s->break_weight);
+    return cost;
+}
+
+/* Bring everything that is known along the path up to date from position `lo` on. */
+INLINE void drive_from(Search *s, int lo, const int timed) {
+    const int32_t *path = s->path;
+    Van van = s->van[lo - 1];
+    int64_t arcs = s->arcs[lo - 1], reversed = s->reversed[lo - 1];
+    for (int r = lo; r <= s->m + 1; r++) {
+        arcs += ARC(s, path[r - 1], path[r]);
+        reversed += ARC(s, path[r], path[r - 1]);
+        serve(s, &van, path[r], timed);
+        s->van[r] = van;
+        s->arcs[r] = arcs;
+        s->reversed[r] = reversed;
+        s->place[path[r]] = r;
+    }
+    s->total = arcs + van.cost + finish_cost(s, &van);
+}
+
+/* ---- Suffix functions ---- */
+
+INLINE Piece *suffix(const Search *s, int rested, int position) {
+    return s->pieces + ((size_t)rested * (s->n + 1) + position) * s->stride;
+}
+#define COUNT(s, rested, position) ((s)->count[(rested) * ((s)->n + 1) + (position)])
+
+/* The value of a function with `count` pieces; before its first piece it is constant. */
+INLINE int64_t value_at(const Piece *pieces, int count, int32_t instant) {
+    if (instant <= pieces[0].from) return pieces[0].cost;
+    const Piece *low = pieces;
+    while (count > 1) {
+        int half = count >> 1;
+        low += low[half].from <= instant ? half : 0;
+        count -= half;
+    }
+    return low->cost + (int64_t)low->slope * (instant - low->from);
+}
+
+/* What serving positions r..m+1 costs a van that arrives at r. */
+INLINE int64_t rest_of_route(const Search *s, int r, int32_t arrives, int rested) {
+    return value_at(suffix(s, rested, r), COUNT(s, rested, r), arrives);
+}
+
+/* Plain: F_r(x) = weight * max(0, y - latest) + F_{r+1}(y + travel), y = max(x, earliest). The first piece is flat and starts where
+ * waiting ends; each later one is a hinge. */
+static void build_plain(Search *s, int r) {
+    int node = s->path[r];
+    Piece *out = suffix(s, 0, r);
+    int32_t opens = s->earliest[node], closes = s->latest[node];
+    int64_t weight = s->weight[node];
+    int count = 0;
+    if (r == s->m + 1) {
+        int32_t first = closes, second = s->shift_end > opens ? s->shift_end : opens;
+        int64_t first_weight = weight, second_weight = s->shift_weight;
+        if (second < first) {
+            first = second, second = closes;
+            first_weight = s->shift_weight, second_weight = weight;
+        }
+        int64_t base = over(opens, s->shift_end, s->shift_weight);
+        out[count++] = (Piece){opens, 0, base};
+        out[count++] = (Piece){first, (int32_t)first_weight, base};
+        out[count++] = (Piece){second, (int32_t)(first_weight + second_weight), base + (second - first) * first_weight};
+        COUNT(s, 0, r) = count;
+        return;
+    }
+    const Piece *in = suffix(s, 0, r + 1), *stop = in + COUNT(s, 0, r + 1);
+    int32_t travel = TRAVEL(s, node, s->path[r + 1]);
+    int32_t reaches = opens + travel;
+    int64_t value = value_at(in, (int)(stop - in), reaches);
+    const Piece *piece = in;
+    while (piece < stop && piece->from <= reaches) piece++;
+    int32_t slope = piece > in ? piece[-1].slope : 0;
+    out[count++] = (Piece){opens, slope, value};
+    for (; piece < stop && piece->from - travel < closes; piece++)
+        out[count++] = (Piece){piece->from - travel, piece->slope, piece->cost};
+    if (weight > 0) {
+        Piece last = out[count - 1];
+        int64_t at_close = last.cost + (int64_t)last.slope * (closes - last.from);
+        if (last.from == closes) count--;
+        out[count++] = (Piece){closes, last.slope + (int32_t)weight, at_close};
+    }
+    for (; piece < stop; piece++, count++) {
+        int32_t from = piece->from - travel;
+        out[count] = (Piece){from, piece->slope + (int32_t)weight, piece->cost + weight * (from - closes)};
+    }
+    COUNT(s, 0, r) = count;
+}
+
+typedef struct {
+    Piece *pieces;
+    int count, most;
+} Function;
+
+INLINE void append(Function *f, int32_t from, int64_t cost, int32_t slope) {
+    if (f->count > 0) {
+        Piece *last = &f->pieces[f->count - 1];
+        if (last->from == from) {
+            last->cost = cost, last->slope = slope;
+            return;
+        }
+        if (last->slope == slope && last->cost + (int64_t)slope * (from - last->from) == cost) return;
+    }
+    /* A full function goes on straight: its value is a guess from there on, and every promise is driven before it is kept. */
+    if (f->count < f->most) f->pieces[f->count++] = (Piece){from, slope, cost};
+}
+
+/* Copy `in` as of instant `from`, up to `until`, shifted so that instant x of it becomes x - shift, raised by `extra`. */
+static void append_shifted(Function *out, const Piece *in, int count, int32_t from, int32_t until, int32_t shift, int64_t extra) {
+    int at = 0;
+    while (at + 1 < count && in[at + 1].from <= from) at++;
+    if (from < in[0].from) {
+        append(out, from - shift, in[0].cost + extra, 0);
+        if (in[0].from >= until) return;
+        append(out, in[0].from - shift, in[0].cost + extra, in[0].slope);
+    } else {
+        append(out, from - shift, in[at].cost + (int64_t)in[at].slope * (from - in[at].from) + extra, in[at].slope);
+    }
+    for (at++; at < count && in[at].from < until; at++) append(out, in[at].from - shift, in[at].cost + extra, in[at].slope);
+}
+
+/* Cost from being ready to drive from `node` to position r on, as a function of that instant, break aside. */
+static void drive_onward(const Search *s, Function *out, int rested, int node, int r, int32_t from, int32_t until) {
+    const Piece *in = suffix(s, rested, r);
+    int count = COUNT(s, rested, r), next = s->path[r];
+    int32_t least = s->least[node * s->n + next];
+    if (least < 0) {
+        append_shifted(out, in, count, from, until, 0, 0);
+        return;
+    }
+    const int32_t *travel = s->travel + node * s->n + next;
+    int32_t side = s->n * s->n;
+    for (int slice = 0; slice < s->slices && from < until; slice++) {
+        int32_t slice_end = slice < s->slices - 1 ? s->slice_ends[slice] : INT32_MAX;
+        if (slice_end <= from) continue;
+        if (slice_end > until) slice_end = until;
+        int32_t takes = travel[slice * side], by_waiting = INT32_MAX;
+        for (int later = slice + 1; later < s->slices; later++) {
+            int32_t waited = s->slice_ends[later - 1] + travel[later * side];
+            if (waited < by_waiting) by_waiting = waited;
+        }
+        int32_t waits_from = by_waiting == INT32_MAX ? slice_end : by_waiting - takes;
+        if (waits_from > slice_end) waits_from = slice_end;
+        if (from < waits_from) {
+            append_shifted(out, in, count, from + takes, waits_from + takes, takes, takes - least);
+            from = waits_from;
+        }
+        if (from < slice_end) {
+            append(out, from, by_waiting - from - least + value_at(in, count, by_waiting), -1);
+            from = slice_end;
+        }
+    }
+}
+
+/* Timed: the function of arriving at r, from the function of being ready to leave it (`onward`), by its window and service. */
+static void serve_before(const Search *s, Function *out, const Function *onward, int node, int32_t from, int32_t until) {
+    int32_t opens = s->earliest[node], closes = s->latest[node], service = s->service[node];
+    int64_t weight = s->weight[node];
+    int32_t begins = from > opens ? from : opens;
+    Function ready = {out->pieces, out->count, out->most};
+    if (from < opens) {
+        append(&ready, from, value_at(onward->pieces, onward->count, opens + service), 0);
+        if (until <= opens) {
+            *out = ready;
+            return;
+        }
+    }
+    const Piece *in = onward->pieces;
+    int at = 0;
+    while (at + 1 < onward->count && in[at + 1].from <= begins + service) at++;
+    for (; at < onward->count && in[at].from - service < until; at++) {
+        int32_t x = in[at].from - service > begins ? in[at].from - service : begins;
+        int32_t next = at + 1 < onward->count ? in[at + 1].from - service : until;
+        int64_t cost = in[at].cost + (int64_t)in[at].slope * (x + service - in[at].from);
+        append(&ready, x, cost + over(x, closes, weight), in[at].slope + (x >= closes ? (int32_t)weight : 0));
+        if (x < closes && closes < next)
+            append(&ready, closes, cost + (int64_t)in[at].slope * (closes - x), in[at].slope + (int32_t)weight);
+    }
+    *out = ready;
+}
+
+static void build_timed_end(Search *s, int rested) {
+    int node = s->m + 1;
+    int32_t opens = s->earliest[node];
+    Function out = {suffix(s, rested, node), 0, s->stride};
+    int32_t kinks[3] = {s->latest[node], s->shift_end, s->break_latest};
+    int64_t weights[3] = {s->weight[node], s->shift_weight, rested ? 0 : s->break_weight};
+    int64_t pause = 0;
+    /* A break that fits into the wait before the end's window is the one thing that jumps here. */
+    int32_t last_pause = rested ? -1 : opens - s->break_duration;
+    for (int step = 0; step < 2; step++) {
+        if (step == 0 && last_pause < s->break_earliest) continue;
+        int32_t from = step == 0 || last_pause < s->break_earliest ? 0 : last_pause + 1;
+        int32_t until = step == 0 ? last_pause + 1 : INT32_MAX;
+        if (step == 0) {
+            Van van = {0, opens, 1, 0};
+            pause = over(opens, s->latest[node], s->weight[node]) + finish_cost(s, &van);
+            append(&out, from, pause + over(s->break_earliest, s->break_latest, s->break_weight), 0);
+            int32_t late = s->break_latest > s->break_earliest ? s->break_latest : s->break_earliest;
+            if (late < until) append(&out, late, pause + over(late, s->break_latest, s->break_weight), (int32_t)s->break_weight);
+            continue;
+        }
+        for (int32_t x = from;;) {
+            int32_t y = x > opens ? x : opens, next = x < opens ? opens : INT32_MAX;
+            int64_t cost = 0, slope = 0;
+            for (int kink = 0; kink < 3; kink++) {
+                cost += over(y, kinks[kink], weights[kink]);
+                if (x >= opens && x >= kinks[kink]) slope += weights[kink];
+                if (x >= opens && kinks[kink] > x && kinks[kink] < next) next = kinks[kink];
+            }
+            append(&out, x, cost, (int32_t)slope);
+            if (next == INT32_MAX) break;
+            x = next;
+        }
+    }
+    COUNT(s, rested, node) = out.count;
+}
+
+static void build_timed(Search *s, int r) {
+    int node = s->path[r];
+    int32_t opens = s->earliest[node], service = s->service[node];
+    int32_t expected = s->van[r].begins;
+    int32_t from = expected > s->breadth ? expected - s->breadth : 0, until = expected + 2 * s->breadth;
+    int32_t ready_from = (from > opens ? from : opens) + service;
+    int32_t ready_until = (until > opens ? until : opens) + service + 1;
+    int leads_nowhere = s->least[node * s->n + s->path[r + 1]] < 0;
+
+    Function rested = {s->scratch[0], 0, s->stride};
+    int32_t rested_until = ready_until + (s->has_break ? s->break_duration : 0);
+    drive_onward(s, &rested, 1, node, r + 1, ready_from, rested_until);
+    Function out = {suffix(s, 1, r), 0, s->stride};
+    serve_before(s, &out, &rested, node, from, until);
+    COUNT(s, 1, r) = out.count;
+    if (!s->has_break) return;
+
+    /* Not yet rested: before the break's earliest instant drive on, after it rest first. */
+    Function unrested = {s->scratch[1], 0, s->stride};
+    int32_t due = leads_nowhere ? INT32_MAX : s->break_earliest, late = s->break_latest;
+    if (ready_from < due) drive_onward(s, &unrested, 0, node, r + 1, ready_from, due < ready_until ? due : ready_until);
+    int32_t rests_from = ready_from > due ? ready_from : due;
+    for (int at = 0; at < rested.count && rests_from < ready_until; at++) {
+        int32_t x = rested.pieces[at].from - s->break_duration;
+        int32_t next = at + 1 < rested.count ? rested.pieces[at + 1].from - s->break_duration : ready_until;
+        if (next <= rests_from) continue;
+        int64_t cost = rested.pieces[at].cost;
+        int32_t slope = rested.pieces[at].slope;
+        if (x < rests_from) cost += (int64_t)slope * (rests_from - x), x = rests_from;
+        append(&unrested, x, cost + over(x, late, s->break_weight), slope + (x >= late ? (int32_t)s->break_weight : 0));
+        if (x < late && late < next)
+            append(&unrested, late, cost + (int64_t)slope * (late - x), slope + (int32_t)s->break_weight);
+    }
+    out = (Function){suffix(s, 0, r), 0, s->stride};
+    int32_t last_pause = opens - s->break_duration;
+    if (last_pause >= s->break_earliest && from <= last_pause) {
+        int64_t onward = value_at(rested.pieces, rested.count, opens + service) + over(opens, s->latest[node], s->weight[node]);
+        int32_t first = from > s->break_earliest ? from : s->break_earliest;
+        append(&out, from, onward + over(first, late, s->break_weight), first == from && first >= late ? (int32_t)s->break_weight : 0);
+        int32_t kink = late > first ? late : first;
+        if (kink <= last_pause) append(&out, kink, onward + over(kink, late, s->break_weight), (int32_t)s->break_weight);
+        from = last_pause + 1;
+    }
+    serve_before(s, &out, &unrested, node, from, until);
+    COUNT(s, 0, r) = out.count;
+}
+
+INLINE void build_down_to(Search *s, int position, const int timed) {
+    if (position < 1) position = 1;
+    for (int r = s->suffix_from - 1; r >= position; r--) {
+        if (!timed) {
+            build_plain(s, r);
+        } else if (r == s->m + 1) {
+            build_timed_end(s, 0);
+            build_timed_end(s, 1);
+        } else {
+            build_timed(s, r);
+        }
+    }
+    if (position < s->suffix_from) s->suffix_from = position;
+}
+
+/* ---- Hard constraints ---- */
+
+/* Whether the path may carry s->segment at positions lo..hi, which hold the same stops in another order now. */
+static int is_allowed(Search *s, int lo, int hi) {
+    if (s->is_ordered) {
+        int now = ++s->stamp_now;
+        for (int r = lo; r <= hi; r++) {
+            int stop = s->segment[r - lo];
+            for (int at = s->before_start[stop]; at < s->before_start[stop + 1]; at++) {
+                int first = s->before[at], position = s->place[first];
+                if (position > hi || (position >= lo && s->stamp[first] != now)) return 0;
+            }
+            s->stamp[stop] = now;
+        }
+    }
+    if (s->is_loaded) {
+        int64_t load = s->load_now;
+        for (int r = 1; r < lo; r++) load += s->load_change[s->path[r]];
+        for (int r = lo; r <= hi; r++) {
+            load += s->load_change[s->segment[r - lo]];
+            if (load > s->capacity) return 0;
+        }
+    }
+    return 1;
+}
+
+/* ---- Moves: written into s->segment as the new contents of positions lo..hi ---- */
+
+static void spell(Search *s, const Move *move, int *lo, int *hi) {
+    const int32_t *path = s->path;
+    int32_t *out = s->segment;
+    int i = move->from, last = move->from + move->length - 1, j = move->to;
+    if (move->kind == REVERSE) {
+        *lo = i, *hi = last;
+        for (int r = last; r >= i; r--) *out++ = path[r];
+    } else if (move->kind == SWAP) {
+        *lo = i, *hi = j;
+        memcpy(out, path + i, (size_t)(j - i + 1) * sizeof *out);
+        out[0] = path[j];
+        out[j - i] = path[i];
+    } else {
+        *lo = j > i ? i : j + 1, *hi = j > i ? j : last;
+        if (j > i)
+            for (int r = last + 1; r <= j; r++) *out++ = path[r];
+        if (move->reversed)
+            for (int r = last; r >= i; r--) *out++ = path[r];
+        else
+            for (int r = i; r <= last; r++) *out++ = path[r];
+        if (j < i)
+            for (int r = j + 1; r < i; r++) *out++ = path[r];
+    }
+}
+
+INLINE void consider(Search *s, Move *best, Move move) {
+    if (move.change >= best->change) return;
+    if (s->is_ordered || s->is_loaded) {
+        int lo, hi;
+        spell(s, &move, &lo, &hi);
+        if (!is_allowed(s, lo, hi)) return;
+    }
+    *best = move;
+}
+
+/* Drive positions from..to of the path (backwards when to < from); false as soon as time has cost `limit`. */
+INLINE int drive_stretch(const Search *s, Van *van, int from, int to, int64_t limit, const int timed) {
+    int step = from <= to ? 1 : -1;
+    for (int r = from;; r += step) {
+        serve(s, van, s->path[r], timed);
+        if (van->cost >= limit) return 0;
+        if (r == to) return 1;
+    }
+}
+
+/* What the whole route costs in time when the van goes on to position r. */
+INLINE int64_t time_cost(const Search *s, Van van, int r, const int timed) {
+    int32_t arrives = drive(s, &van, s->path[r], timed);
+    return van.cost + rest_of_route(s, r, arrives, timed ? van.rested : 0);
+}
+
+/* Move the segment of `length` stops at position i anywhere within `near` positions, either way round. */
+INLINE void try_segment(Search *s, int i, int length, int near, Move *best, const int timed) {
+    int m = s->m, last = i + length - 1;
+    if (i < 1 || last > m) return;
+    const int32_t *path = s->path;
+    int before = path[i - 1], head = path[i], tail = path[last], after = path[last + 1];
+    int furthest = last + near < m ? last + near : m, nearest = i - 1 - near > 0 ? i - 1 - near : 0;
+    int64_t now = s->total - s->arcs[m + 1]; /* what time costs at present */
+    int64_t removed = ARC(s, before, after) - ARC(s, before, head) - ARC(s, tail, after);
+    int64_t turned = (s->reversed[last] - s->reversed[i]) - (s->arcs[last] - s->arcs[i]);
+    int ways = length > 1 ? 2 : 1;
+
+    if (length > 1) {
+        int64_t arcs = ARC(s, before, tail) + ARC(s, head, after) - ARC(s, before, head) - ARC(s, tail, after) + turned;
+        Van van = s->van[i - 1];
+        if (arcs + van.cost - now < best->change && drive_stretch(s, &van, last, i, best->change + now - arcs, timed))
+            consider(s, best, (Move){arcs + time_cost(s, van, last + 1, timed) - now, REVERSE, i, length, last, 0});
+    }
+
+    Van ahead = s->van[i - 1];
+    for (int j = last + 1; j <= furthest; j++) {
+        serve(s, &ahead, path[j], timed);
+        if (ahead.cost - now + removed >= best->change) break;
+        int64_t opened = removed - ARC(s, path[j], path[j + 1]);
+        for (int way = 0; way < ways; way++) {
+            int first = way ? tail : head, final = way ? head : tail;
+            int64_t arcs = opened + ARC(s, path[j], first) + ARC(s, final, path[j + 1]) + (way ? turned : 0);
+            if (arcs + ahead.cost - now >= best->change) continue;
+            Van van = ahead;
+            if (!drive_stretch(s, &van, way ? last : i, way ? i : last, best->change + now - arcs, timed)) continue;
+            consider(s, best, (Move){arcs + time_cost(s, van, j + 1, timed) - now, MOVE_SEGMENT, i, length, j, way});
+        }
+    }
+
+    /* Backwards the part after the segment can only be reached later than without it, which bounds its cost from below. */
+    Van without = s->van[i - 1];
+    int64_t onward = timed ? 0 : time_cost(s, without, last + 1, timed) - without.cost;
+    if (removed + without.cost + onward - now >= best->change) return;
+    for (int j = i - 2; j >= nearest; j--) {
+        int64_t opened = removed - ARC(s, path[j], path[j + 1]);
+        for (int way = 0; way < ways; way++) {
+            int first = way ? tail : head, final = way ? head : tail;
+            int64_t arcs = opened + ARC(s, path[j], first) + ARC(s, final, path[j + 1]) + (way ? turned : 0);
+            int64_t limit = best->change + now - arcs - onward;
+            if ((timed ? s->van[j].cost : without.cost) >= limit) continue;
+            Van van = s->van[j];
+            if (!drive_stretch(s, &van, way ? last : i, way ? i : last, limit, timed)) continue;
+            int is_cheaper = 1;
+            for (int r = j + 1; r < i; r++) {
+                serve(s, &van, path[r], timed);
+                if (van.begins == s->van[r].begins && van.rested == s->van[r].rested) { /* The detour is absorbed by a wait. */
+                    van.cost += without.cost - s->van[r].cost;
+                    van.begins = without.begins, van.node = without.node, van.rested = without.rested;
+                    break;
+                }
+                if (van.cost >= limit) {
+                    is_cheaper = 0;
+                    break;
+                }
+            }
+            if (!is_cheaper) continue;
+            consider(s, best, (Move){arcs + time_cost(s, van, last + 1, timed) - now, MOVE_SEGMENT, i, length, j, way});
+        }
+    }
+}
+
+/* Reverse the stretch from position i to any position up to `near` further. Up to LONGEST_SEGMENT, `try_segment` does it. */
+INLINE void try_reverse(Search *s, int i, int near, Move *best, const int timed) {
+    int m = s->m, furthest = i + near < m ? i + near : m;
+    const int32_t *path = s->path;
+    int64_t now = s->total - s->arcs[m + 1];
+    for (int j = i + LONGEST_SEGMENT; j <= furthest; j++) {
+        int64_t arcs = ARC(s, path[i - 1], path[j]) + ARC(s, path[i], path[j + 1]) - ARC(s, path[i - 1], path[i]) -
+                       ARC(s, path[j], path[j + 1]) + (s->reversed[j] - s->reversed[i]) - (s->arcs[j] - s->arcs[i]);
+        Van van = s->van[i - 1];
+        int64_t limit = best->change + now - arcs;
+        if (van.cost >= limit || !drive_stretch(s, &van, j, i, limit, timed)) continue;
+        consider(s, best, (Move){arcs + time_cost(s, van, j + 1, timed) - now, REVERSE, i, j - i + 1, j, 0});
+    }
+}
+
+/* Exchange the stop at position i with one up to `near` further on. */
+INLINE void try_swap(Search *s, int i, int near, Move *best, const int timed) {
+    int m = s->m, furthest = i + near < m ? i + near : m;
+    const int32_t *path = s->path;
+    int64_t now = s->total - s->arcs[m + 1];
+    int a = path[i - 1], u = path[i];
+    for (int j = i + 2; j <= furthest; j++) {
+        int x = path[j];
+        int64_t arcs = ARC(s, a, x) + ARC(s, x, path[i + 1]) + ARC(s, path[j - 1], u) + ARC(s, u, path[j + 1]) - ARC(s, a, u) -
+                       ARC(s, u, path[i + 1]) - ARC(s, path[j - 1], x) - ARC(s, x, path[j + 1]);
+        Van van = s->van[i - 1];
+        int64_t limit = best->change + now - arcs;
+        if (van.cost >= limit) continue;
+        serve(s, &van, x, timed);
+        if (!drive_stretch(s, &van, i + 1, j - 1, limit, timed)) continue;
+        serve(s, &van, u, timed);
+        consider(s, best, (Move){arcs + time_cost(s, van, j + 1, timed) - now, SWAP, i, 1, j, 0});
+    }
+}
+
+/* ---- The search ---- */
+
+static void enqueue(Search *s, int position) {
+    if (position < 1 || position > s->m) return;
+    int stop = s->path[position];
+    if (s->is_queued[stop]) return;
+    s->is_queued[stop] = 1;
+    s->queue[s->queued++] = stop;
+}
+
+static void enqueue_all(Search *s) {
+    for (int r = s->m; r >= 1; r--) enqueue(s, r);
+}
+
+INLINE void write_segment(Search *s, int lo, int hi, const int timed) {
+    memcpy(s->path + lo, s->segment, (size_t)(hi - lo + 1) * sizeof *s->path);
+    drive_from(s, lo, timed);
+    if (s->suffix_from <= hi) s->suffix_from = hi + 1;
+    if (lo < s->touched_lo) s->touched_lo = lo;
+    if (hi > s->touched_hi) s->touched_hi = hi;
+}
+
+/* One look: scan all moves of a stop and make the best one. True when something improved. */
+INLINE int look(Search *s, int stop, const int timed) {
+    int i = s->place[stop], near = NEAR;
+    Move best = {0, 0, 0, 0, 0, 0};
+    build_down_to(s, i - LONGEST_SEGMENT + 1, timed);
+    for (int length = 1; length <= LONGEST_SEGMENT; length++) {
+        try_segment(s, i, length, near, &best, timed);
+        if (length > 1) try_segment(s, i - length + 1, length, near, &best, timed);
+    }
+    try_swap(s, i, near, &best, timed);
+    try_reverse(s, i, near, &best, timed);
+    if (best.change >= 0) return 0;
+    int lo, hi;
+    int64_t had = s->total;
+    spell(s, &best, &lo, &hi);
+    write_segment(s, lo, hi, timed);
+    if (timed && s->total >= had) { /* The function was cut short where it was asked: take the move back. */
+        int length = hi - lo + 1;
+        if (best.kind == MOVE_SEGMENT) {
+            int gap = best.to > best.from ? lo + length - best.length : lo;
+            best = (Move){0, MOVE_SEGMENT, gap, best.length, best.to > best.from ? lo - 1 : hi, best.reversed};
+        }
+        spell(s, &best, &lo, &hi);
+        write_segment(s, lo, hi, timed);
+        return 0;
+    }
+    for (int near_end = -2; near_end <= 1; near_end++) {
+        enqueue(s, lo + near_end);
+        enqueue(s, hi - near_end);
+    }
+    return 1;
+}
+
+/* Until no stop in the queue has an improving move; false when time ran out. */
+INLINE int descend(Search *s, const int timed) {
+    while (s->queued > 0) {
+        int stop = s->queue[--s->queued];
+        s->is_queued[stop] = 0;
+        do {
+            if (is_over(s)) return 0;
+            s->looks++;
+        } while (look(s, stop, timed));
+    }
+    return 1;
+}
+
+static void remember_best(Search *s) {
+    if (s->total >= s->best) return;
+    s->best = s->total;
+    memcpy(s->best_path, s->path, (size_t)s->n * sizeof *s->path);
+}
+
+/* Swap two neighbouring stretches somewhere: a double bridge on a small scale. */
+INLINE void disturb(Search *s, const int timed) {
+    int m = s->m, times = 1 + below(s, 2);
+    for (int time = 0; time < times; time++) {
+        int longest = m < 12 ? m / 2 : (below(s, 4) ? 8 : m / 3 < 50 ? m / 3 : 50);
+        int first = 1 + below(s, longest), second = 1 + below(s, longest);
+        if (first + second > m) first = second = 1;
+        int lo = 1 + below(s, m - first - second + 1), hi = lo + first + second - 1;
+        memcpy(s->segment, s->path + lo + first, (size_t)second * sizeof *s->segment);
+        memcpy(s->segment + second, s->path + lo, (size_t)first * sizeof *s->segment);
+        if (!is_allowed(s, lo, hi)) continue;
+        write_segment(s, lo, hi, timed);
+        int edges[6] = {lo - 1, lo, lo + second - 1, lo + second, hi, hi + 1};
+        for (int edge = 0; edge < 6; edge++) enqueue(s, edges[edge]);
+    }
+}
+
+static void forget_touched(Search *s) {
+    s->touched_lo = s->n;
+    s->touched_hi = 0;
+}
+
+static void keep(Search *s) {
+    s->kept = s->total;
+    if (s->touched_lo <= s->touched_hi)
+        memcpy(s->kept_path + s->touched_lo, s->path + s->touched_lo,
+               (size_t)(s->touched_hi - s->touched_lo + 1) * sizeof *s->path);
+    forget_touched(s);
+}
+
+INLINE void take_back(Search *s, const int timed) {
+    int lo = s->touched_lo, hi = s->touched_hi;
+    while (lo <= hi && s->path[lo] == s->kept_path[lo]) lo++;
+    while (hi >= lo && s->path[hi] == s->kept_path[hi]) hi--;
+    if (lo <= hi) {
+        memcpy(s->segment, s->kept_path + lo, (size_t)(hi - lo + 1) * sizeof *s->segment);
+        write_segment(s, lo, hi, timed);
+    }
+    forget_touched(s);
+}
+
+INLINE void return_to_best(Search *s, const int timed) {
+    memcpy(s->segment, s->best_path + 1, (size_t)s->m * sizeof *s->segment);
+    write_segment(s, 1, s->m, timed);
+    s->touched_lo = 1, s->touched_hi = s->m;
+    keep(s);
+}
+
+INLINE int64_t search(Search *s, const int timed) {
+    drive_from(s, 1, timed);
+    s->suffix_from = s->m + 2;
+    s->best = s->total;
+    memcpy(s->best_path, s->path, (size_t)s->n * sizeof *s->path);
+    memcpy(s->kept_path, s->path, (size_t)s->n * sizeof *s->path);
+    forget_touched(s);
+    if (s->m < 2) return 0;
+    enqueue_all(s);
+    int finished = descend(s, timed);
+    remember_best(s);
+    keep(s);
+    int64_t rounds = 0, cycle = 50 + 10 * (int64_t)s->m, in_cycle = 0;
+    int64_t hottest = s->arcs[s->m + 1] * 3 / (10 * (s->m + 1));
+    while (finished && !is_over(s)) {
+        s->looks++; /* A round in which nothing may be disturbed counts too, or it would never end. */
+        disturb(s, timed);
+        finished = descend(s, timed);
+        remember_best(s);
+        if (!finished) break;
+        rounds++;
+        int64_t heat = hottest * (cycle - in_cycle) / cycle;
+        if (s->total <= s->kept || s->total - s->kept < (heat * exponential(s)) >> 16)
+            keep(s);
+        else
+            take_back(s, timed);
+        if (++in_cycle >= cycle) {
+            in_cycle = 0;
+            cycle += cycle / 2;
+            return_to_best(s, timed);
+        }
+    }
+    return rounds;
+}
+
+/* ---- From the caller's problem to a task ---- */
+
+typedef struct {
+    char *memory;
+    size_t used;
+} Arena;
+
+/* Hand out memory; with memory == NULL only count it. */
+static void *take(Arena *arena, size_t count, size_t size) {
+    void *taken = arena->memory ? arena->memory + arena->used : NULL;
+    arena->used += (count * size + 63) & ~(size_t)63;
+    return taken;
+}
+
+static void lay_out(Search *s, Arena *arena, int pairs) {
+    size_t n = (size_t)s->n, states = s->timed ? 2 : 1, slices = s->timed ? (size_t)s->slices : 1;
+    s->arc = take(arena, n * n, sizeof *s->arc);
+    s->travel = take(arena, slices * n * n, sizeof *s->travel);
+    s->least = take(arena, s->timed ? n * n : 0, sizeof *s->least);
+    s->slice_ends = take(arena, slices, sizeof *s->slice_ends);
+    s->service = take(arena, n, sizeof *s->service);
+    s->earliest = take(arena, n, sizeof *s->earliest);
+    s->latest = take(arena, n, sizeof *s->latest);
+    s->weight = take(arena, n, sizeof *s->weight);
+    s->load_change = take(arena, n, sizeof *s->load_change);
+    s->before_start = take(arena, n + 1, sizeof *s->before_start);
+    s->before = take(arena, (size_t)pairs + 1, sizeof *s->before);
+    s->path = take(arena, n, sizeof *s->path);
+    s->place = take(arena, n, sizeof *s->place);
+    s->van = take(arena, n, sizeof *s->van);
+    s->arcs = take(arena, n, sizeof *s->arcs);
+    s->reversed = take(arena, n, sizeof *s->reversed);
+    s->best_path = take(arena, n, sizeof *s->best_path);
+    s->kept_path = take(arena, n, sizeof *s->kept_path);
+    s->segment = take(arena, n, sizeof *s->segment);
+    s->queue = take(arena, n, sizeof *s->queue);
+    s->stamp = take(arena, n, sizeof *s->stamp);
+    s->is_queued = take(arena, n, sizeof *s->is_queued);
+    s->count = take(arena, states * (n + 1), sizeof *s->count);
+    s->stride = s->timed ? MOST_PIECES : s->n + 4;
+    s->scratch[0] = take(arena, s->timed ? (size_t)s->stride : 0, sizeof(Piece));
+    s->scratch[1] = take(arena, s->timed ? (size_t)s->stride : 0, sizeof(Piece));
+    s->pieces = take(arena, states * (n + 1) * (size_t)s->stride, sizeof *s->pieces);
+}
+
+static int32_t clamp(int64_t instant, int32_t most) {
+    return instant < 0 ? 0 : instant > most ? most : (int32_t)instant;
+}
+
+/* The caller's node behind each of ours; -1 is the open end. */
+static int outer(const ww_problem *p, int node, int m) {
+    if (node == m + 1) return p->end;
+    int index = p->frozen + node - 1;
+    return index < 0 ? p->start : p->order[index];
+}
+
+static const int32_t HORIZON = INT32_MAX / 2 + 1; /* routes.LONGEST_DAY: no instant of a route lies beyond */
+
+/* The slices a van can meet: all that end after it leaves, and begin before the longest day ends. */
+static int first_slice(const ww_problem *p) {
+    int slice = 0;
+    while (slice < p->slices - 1 && p->slice_ends[slice] <= p->leave) slice++;
+    return slice;
+}
+
+static int last_slice(const ww_problem *p) {
+    int slice = first_slice(p);
+    while (slice < p->slices - 1 && p->slice_ends[slice] - p->leave < HORIZON) slice++;
+    return slice;
+}
+
+/* Our stops are numbered in the order now driven. */
+static int arc_is_new(int a, int b) { return b != a + 1; }
+
+static void fill_matrices(Search *s, const ww_problem *p) {
+    int n = s->n, m = s->m, first = first_slice(p);
+    size_t outer_side = (size_t)p->nodes * (size_t)p->nodes;
+    for (int slice = 0; slice + 1 < s->slices; slice++) s->slice_ends[slice] = (int32_t)(p->slice_ends[first + slice] - p->leave);
+    for (int a = 0; a < n; a++)
+        for (int b = 0; b < n; b++) {
+            int from = outer(p, a, m), to = outer(p, b, m);
+            int is_drive = a <= m && to >= 0;
+            int32_t least = 0;
+            for (int slice = 0; slice < s->slices; slice++) {
+                int32_t travel = is_drive ? p->travel[(size_t)(first + slice) * outer_side + (size_t)from * (size_t)p->nodes + (size_t)to] : 0;
+                if (slice == 0 || travel < least) least = travel;
+                s->travel[(slice * n + a) * n + b] = travel + (s->timed || a > m ? 0 : s->service[a]);
+            }
+            if (s->timed) s->least[a * n + b] = to < 0 ? -1 : least;
+            s->arc[a * n + b] = least + (is_drive && arc_is_new(a, b) ? (int32_t)p->change_cost : 0);
+        }
+}
+
+static void fill_nodes(Search *s, const ww_problem *p) {
+    int m = s->m;
+    for (int node = 0; node <= m + 1; node++) {
+        int from = outer(p, node, m);
+        s->service[node] = from >= 0 && node <= m && (node > 0 || p->frozen > 0) ? (int32_t)p->service[from] : 0;
+        s->earliest[node] = s->latest[node] = 0;
+        s->weight[node] = s->load_change[node] = 0;
+        if (from < 0 || node == 0) continue;
+        int64_t opens = p->earliest[from] > p->leave ? p->earliest[from] - p->leave : 0;
+        int64_t closes = p->latest[from] >= p->leave + HORIZON ? HORIZON : p->latest[from] - p->leave;
+        s->earliest[node] = (int32_t)opens;
+        /* Lateness that no order avoids is a constant; what is left never closes before it opens. */
+        if (closes < opens) s->constant += (opens - closes) * p->weight[from];
+        s->latest[node] = (int32_t)(closes < opens ? opens : closes);
+        s->weight[node] = p->weight[from];
+        s->load_change[node] = node <= m ? p->load_change[from] : 0;
+    }
+}
+
+static void fill_precedence(Search *s, const ww_problem *p, int32_t *inner) {
+    for (int node = 0; node < p->nodes; node++) inner[node] = 0;
+    for (int node = 1; node <= s->m; node++) inner[outer(p, node, s->m)] = node;
+    for (int node = 0; node <= s->n; node++) s->before_start[node] = 0;
+    for (int pair = 0; pair < p->pairs; pair++)
+        if (inner[p->before[pair]] && inner[p->after[pair]]) s->before_start[inner[p->after[pair]] + 1]++;
+    for (int node = 0; node < s->n; node++) s->before_start[node + 1] += s->before_start[node];
+    s->is_ordered = s->before_start[s->n] > 0;
+    for (int pair = 0; pair < p->pairs; pair++) {
+        int before = inner[p->before[pair]], after = inner[p->after[pair]];
+        if (!before || !after) continue;
+        /* Filled from the back of each bucket; the stamp array counts, and is cleared again by the caller. */
+        s->before[s->before_start[after + 1] - 1 - s->stamp[after]++] = before;
+    }
+}
+
+static void fill_load(Search *s, const ww_problem *p) {
+    s->load_now = p->load_now;
+    s->capacity = p->capacity;
+    for (int at = 0; at < p->frozen; at++) s->load_now += p->load_change[p->order[at]];
+    int64_t highest = s->load_now;
+    for (int node = 1; node <= s->m; node++) highest += s->load_change[node] > 0 ? s->load_change[node] : 0;
+    s->is_loaded = p->capacity >= 0 && highest > p->capacity;
+}
+
+/* Drive the frozen head by the plain rules of routes.py; leaves the van at its last stop. */
+static Van drive_head(Search *s, const ww_problem *p) {
+    Van van = {0, 0, !s->has_break, 0};
+    int here = p->start, first = first_slice(p);
+    size_t side = (size_t)p->nodes * (size_t)p->nodes;
+    int64_t departure = 0;
+    for (int at = 0; at < p->frozen; at++) {
+        int there = p->order[at];
+        if (!van.rested && departure >= s->break_earliest) {
+            van.cost += over((int32_t)departure, s->break_latest, s->break_weight);
+            departure += s->break_duration;
+            van.rested = 1;
+        }
+        int slice = first;
+        const int32_t *travel = p->travel + (size_t)here * (size_t)p->nodes + (size_t)there;
+        while (slice < p->slices - 1 && p->slice_ends[slice] - p->leave <= departure) slice++;
+        int64_t arrives = departure + travel[(size_t)slice * side];
+        for (int later = slice + 1; later < p->slices && p->slice_ends[later - 1] - p->leave < arrives; later++) {
+            int64_t waited = p->slice_ends[later - 1] - p->leave + travel[(size_t)later * side];
+            if (waited < arrives) arrives = waited;
+        }
+        van.cost += arrives - departure;
+        int64_t opens = p->earliest[there] - p->leave, begins = arrives > opens ? arrives : opens;
+        if (!van.rested) {
+            int64_t pause = arrives > s->break_earliest ? arrives : s->break_earliest;
+            if (pause + s->break_duration <= opens) {
+                van.cost += over((int32_t)pause, s->break_latest, s->break_weight);
+                van.rested = 1;
+            }
+        }
+        if (begins > p->latest[there] - p->leave) van.cost += (begins - (p->latest[there] - p->leave)) * p->weight[there];
+        van.begins = (int32_t)begins;
+        departure = begins + p->service[there];
+        here = there;
+    }
+    return van;
+}
+
+static void fill_day(Search *s, const ww_problem *p) {
+    s->shift_end = HORIZON;
+    s->shift_weight = p->shift_weight;
+    if (p->shift_end < p->leave) s->constant += (p->leave - p->shift_end) * p->shift_weight;
+    if (p->shift_end < p->leave + HORIZON) s->shift_end = clamp(p->shift_end - p->leave, HORIZON);
+    s->has_break = p->has_break;
+    s->break_earliest = s->break_latest = HORIZON;
+    if (!p->has_break) return;
+    s->break_duration = (int32_t)p->break_duration;
+    s->break_weight = p->break_weight;
+    if (p->break_latest < p->leave) s->constant += (p->leave - p->break_latest) * p->break_weight;
+    if (p->break_earliest < p->leave + HORIZON) s->break_earliest = clamp(p->break_earliest - p->leave, HORIZON);
+    if (p->break_latest < p->leave + HORIZON) s->break_latest = clamp(p->break_latest - p->leave, HORIZON);
+}
+
+/* Improve p->order until `deadline_ns` of `clock` (0: none) or `most_looks`; the answer's order goes to `order` and is never worse.
+ * Returns 0, or 1 when there is no memory. */
+EXPORT int ww_resequence(const ww_problem *p, int64_t deadline_ns, int32_t use_cpu_clock, int64_t most_looks, uint64_t seed,
+                         int32_t *order, ww_answer *answer) {
+    Search search_state, *s = &search_state;
+    memset(s, 0, sizeof *s);
+    s->m = p->stops - p->frozen;
+    s->n = s->m + 2;
+    s->slices = last_slice(p) - first_slice(p) + 1;
+    s->timed = s->slices > 1 || p->has_break;
+    s->deadline_ns = deadline_ns;
+    s->clock = use_cpu_clock ? CLOCK_THREAD_CPUTIME_ID : CLOCK_MONOTONIC;
+    s->most_looks = most_looks;
+    s->random = seed * 0x9E3779B97F4A7C15ull + 88172645463325252ull;
+    if (s->random == 0) s->random = 1;
+
+    Arena arena = {NULL, 0};
+    lay_out(s, &arena, p->pairs);
+    int32_t *inner = take(&arena, (size_t)p->nodes, sizeof *inner);
+    arena.memory = malloc(arena.used);
+    if (!arena.memory) return 1;
+    arena.used = 0;
+    lay_out(s, &arena, p->pairs);
+    inner = take(&arena, (size_t)p->nodes, sizeof *inner);
+
+    fill_day(s, p);
+    fill_nodes(s, p);
+    fill_matrices(s, p);
+    memset(s->stamp, 0, (size_t)s->n * sizeof *s->stamp);
+    fill_precedence(s, p, inner);
+    memset(s->stamp, 0, (size_t)s->n * sizeof *s->stamp);
+    memset(s->is_queued, 0, (size_t)s->n);
+    fill_load(s, p);
+    for (int r = 0; r < s->n; r++) s->path[r] = r;
+    s->van[0] = drive_head(s, p);
+    s->arcs[0] = s->reversed[0] = 0;
+    s->place[0] = 0;
+
+    if (s->timed) {
+        drive_from(s, 1, 1);
+        s->breadth = (s->van[s->m + 1].begins - s->van[0].begins) / 4 + 1;
+    } else {
+        drive_from(s, 1, 0);
+    }
+    answer->given_total = s->total + s->constant;
+    answer->rounds = s->timed ? search(s, 1) : search(s, 0);
+    answer->total = s->best + s->constant;
+    answer->looks = s->looks;
+    for (int at = 0; at < p->frozen; at++) order[at] = p->order[at];
+    for (int r = 1; r <= s->m; r++) order[p->frozen + r - 1] = p->order[p->frozen + s->best_path[r] - 1];
+    free(arena.memory);
+    return 0;
+}
