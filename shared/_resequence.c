@@ -28,7 +28,9 @@
 #else
 #define EXPORT __attribute__((visibility("default")))
 #endif
+/* Written once, compiled twice: with `timed` a constant, the plain search pays nothing for slices and breaks. */
 #define INLINE static inline __attribute__((always_inline))
+#define APART static __attribute__((noinline))
 
 enum { LONGEST_SEGMENT = 3, NEAR = 50, MOST_PIECES = 768 };
 
@@ -177,38 +179,48 @@ INLINE int64_t over(int32_t instant, int32_t limit, int64_t weight) {
     return instant > limit ? (int64_t)(instant - limit) * weight : 0;
 }
 
-/* Arrive at the next node; the van's state becomes that instant (not yet waited for the window). */
-INLINE int32_t drive(const Search *s, Van *van, int next, const int timed) {
-    if (!timed) return van->begins + TRAVEL(s, van->node, next);
+/* Leave for the next node; returns the arrival (not yet waited for the window). */
+APART int32_t drive_timed(const Search *s, Van *van, int next) {
     int32_t departure = van->begins + s->service[van->node];
-    int leads_nowhere = next == s->m + 1 && s->least[van->node * s->n + next] < 0; /* open route: no departure after the last stop */
-    if (leads_nowhere) return departure;
+    int32_t least = s->least[van->node * s->n + next];
+    if (least < 0) return departure; /* The open end: nobody departs after the last stop. */
     if (!van->rested && departure >= s->break_earliest) {
         van->cost += over(departure, s->break_latest, s->break_weight);
         departure += s->break_duration;
         van->rested = 1;
     }
     int32_t arrives = arrival(s, van->node, next, departure);
-    van->cost += arrives - departure - s->least[van->node * s->n + next];
+    van->cost += arrives - departure - least;
     return arrives;
 }
 
-INLINE void wait_and_begin(const Search *s, Van *van, int node, int32_t arrives, const int timed) {
-    int32_t opens = s->earliest[node];
-    if (timed && !van->rested) {
-        int32_t pause = arrives > s->break_earliest ? arrives : s->break_earliest;
-        if (pause + s->break_duration <= opens) {
-            van->cost += over(pause, s->break_latest, s->break_weight);
-            van->rested = 1;
-        }
-    }
-    van->begins = arrives > opens ? arrives : opens;
-    van->cost += over(van->begins, s->latest[node], s->weight[node]);
-    van->node = node;
+static void rest_while_waiting(const Search *s, Van *van, int32_t arrives, int32_t opens) {
+    int32_t pause = arrives > s->break_earliest ? arrives : s->break_earliest;
+    if (pause + s->break_duration > opens) return;
+    van->cost += over(pause, s->break_latest, s->break_weight);
+    van->rested = 1;
 }
 
+INLINE int32_t drive(const Search *s, Van *van, int next, const int timed) {
+    return timed ? drive_timed(s, van, next) : van->begins + TRAVEL(s, van->node, next);
+}
+
+/* Drive to the next node, wait for its window, begin service. */
+INLINE void serve_inline(const Search *s, Van *van, int next, const int timed) {
+    int32_t arrives = drive(s, van, next, timed), opens = s->earliest[next];
+    if (timed && !van->rested) rest_while_waiting(s, van, arrives, opens);
+    van->begins = arrives > opens ? arrives : opens;
+    van->cost += over(van->begins, s->latest[next], s->weight[next]);
+    van->node = next;
+}
+
+APART void serve_timed(const Search *s, Van *van, int next) { serve_inline(s, van, next, 1); }
+
 INLINE void serve(const Search *s, Van *van, int next, const int timed) {
-    wait_and_begin(s, van, next, drive(s, van, next, timed), timed);
+    if (timed)
+        serve_timed(s, van, next);
+    else
+        serve_inline(s, van, next, 0);
 }
 
 /* What finishing costs, beyond the end node's own window. */
@@ -640,6 +652,14 @@ INLINE void try_segment(Search *s, int i, int length, int near, Move *best, cons
     }
 }
 
+/* Two compiled copies of `function`, chosen by `timed`. */
+#define TWICE(result, function, parameters, ...)                                             \
+    APART result function##_plain parameters { return function(__VA_ARGS__, 0); }            \
+    APART result function##_timed parameters { return function(__VA_ARGS__, 1); }
+#define EITHER(function, ...) (timed ? function##_timed(__VA_ARGS__) : function##_plain(__VA_ARGS__))
+
+TWICE(void, try_segment, (Search * s, int i, int length, int near, Move *best), s, i, length, near, best)
+
 /* Reverse the stretch from position i to any position up to `near` further. Up to LONGEST_SEGMENT, `try_segment` does it. */
 INLINE void try_reverse(Search *s, int i, int near, Move *best, const int timed) {
     int m = s->m, furthest = i + near < m ? i + near : m;
@@ -675,6 +695,9 @@ INLINE void try_swap(Search *s, int i, int near, Move *best, const int timed) {
     }
 }
 
+TWICE(void, try_reverse, (Search * s, int i, int near, Move *best), s, i, near, best)
+TWICE(void, try_swap, (Search * s, int i, int near, Move *best), s, i, near, best)
+
 /* ---- The search ---- */
 
 static void enqueue(Search *s, int position) {
@@ -697,22 +720,24 @@ INLINE void write_segment(Search *s, int lo, int hi, const int timed) {
     if (hi > s->touched_hi) s->touched_hi = hi;
 }
 
+TWICE(void, write_segment, (Search * s, int lo, int hi), s, lo, hi)
+
 /* One look: scan all moves of a stop and make the best one. True when something improved. */
 INLINE int look(Search *s, int stop, const int timed) {
     int i = s->place[stop], near = NEAR;
     Move best = {0, 0, 0, 0, 0, 0};
     build_down_to(s, i - LONGEST_SEGMENT + 1, timed);
     for (int length = 1; length <= LONGEST_SEGMENT; length++) {
-        try_segment(s, i, length, near, &best, timed);
-        if (length > 1) try_segment(s, i - length + 1, length, near, &best, timed);
+        EITHER(try_segment, s, i, length, near, &best);
+        if (length > 1) EITHER(try_segment, s, i - length + 1, length, near, &best);
     }
-    try_swap(s, i, near, &best, timed);
-    try_reverse(s, i, near, &best, timed);
+    EITHER(try_swap, s, i, near, &best);
+    EITHER(try_reverse, s, i, near, &best);
     if (best.change >= 0) return 0;
     int lo, hi;
     int64_t had = s->total;
     spell(s, &best, &lo, &hi);
-    write_segment(s, lo, hi, timed);
+    EITHER(write_segment, s, lo, hi);
     if (timed && s->total >= had) { /* The function was cut short where it was asked: take the move back. */
         int length = hi - lo + 1;
         if (best.kind == MOVE_SEGMENT) {
@@ -720,7 +745,7 @@ INLINE int look(Search *s, int stop, const int timed) {
             best = (Move){0, MOVE_SEGMENT, gap, best.length, best.to > best.from ? lo - 1 : hi, best.reversed};
         }
         spell(s, &best, &lo, &hi);
-        write_segment(s, lo, hi, timed);
+        EITHER(write_segment, s, lo, hi);
         return 0;
     }
     for (int near_end = -2; near_end <= 1; near_end++) {
@@ -730,6 +755,8 @@ INLINE int look(Search *s, int stop, const int timed) {
     return 1;
 }
 
+TWICE(int, look, (Search * s, int stop), s, stop)
+
 /* Until no stop in the queue has an improving move; false when time ran out. */
 INLINE int descend(Search *s, const int timed) {
     while (s->queued > 0) {
@@ -738,10 +765,12 @@ INLINE int descend(Search *s, const int timed) {
         do {
             if (is_over(s)) return 0;
             s->looks++;
-        } while (look(s, stop, timed));
+        } while (EITHER(look, s, stop));
     }
     return 1;
 }
+
+TWICE(int, descend, (Search * s), s)
 
 static void remember_best(Search *s) {
     if (s->total >= s->best) return;
@@ -760,7 +789,7 @@ INLINE void disturb(Search *s, const int timed) {
         memcpy(s->segment, s->path + lo + first, (size_t)second * sizeof *s->segment);
         memcpy(s->segment + second, s->path + lo, (size_t)first * sizeof *s->segment);
         if (!is_allowed(s, lo, hi)) continue;
-        write_segment(s, lo, hi, timed);
+        EITHER(write_segment, s, lo, hi);
         int edges[6] = {lo - 1, lo, lo + second - 1, lo + second, hi, hi + 1};
         for (int edge = 0; edge < 6; edge++) enqueue(s, edges[edge]);
     }
@@ -785,14 +814,14 @@ INLINE void take_back(Search *s, const int timed) {
     while (hi >= lo && s->path[hi] == s->kept_path[hi]) hi--;
     if (lo <= hi) {
         memcpy(s->segment, s->kept_path + lo, (size_t)(hi - lo + 1) * sizeof *s->segment);
-        write_segment(s, lo, hi, timed);
+        EITHER(write_segment, s, lo, hi);
     }
     forget_touched(s);
 }
 
 INLINE void return_to_best(Search *s, const int timed) {
     memcpy(s->segment, s->best_path + 1, (size_t)s->m * sizeof *s->segment);
-    write_segment(s, 1, s->m, timed);
+    EITHER(write_segment, s, 1, s->m);
     s->touched_lo = 1, s->touched_hi = s->m;
     keep(s);
 }
@@ -806,7 +835,7 @@ INLINE int64_t search(Search *s, const int timed) {
     forget_touched(s);
     if (s->m < 2) return 0;
     enqueue_all(s);
-    int finished = descend(s, timed);
+    int finished = EITHER(descend, s);
     remember_best(s);
     keep(s);
     int64_t rounds = 0, cycle = 50 + 10 * (int64_t)s->m, in_cycle = 0;
@@ -814,7 +843,7 @@ INLINE int64_t search(Search *s, const int timed) {
     while (finished && !is_over(s)) {
         s->looks++; /* A round in which nothing may be disturbed counts too, or it would never end. */
         disturb(s, timed);
-        finished = descend(s, timed);
+        finished = EITHER(descend, s);
         remember_best(s);
         if (!finished) break;
         rounds++;
