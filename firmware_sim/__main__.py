@@ -1,17 +1,100 @@
 """The command `firmware-sim`: vans to drive, days to train on, a shop's inbox to notify."""
 
+import os
+import signal
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
+import msgspec
 import typer
 from rich.progress import Progress
 
-from firmware_sim.days import drive_days
+from firmware_sim.days import BAD_DAYS, drive_days
+from firmware_sim.inbox import Inbox
 from shared.citymap import BundleUnreadable, shipped_city
+from shared.clock import SETTING, Clock, ClockSettingWrong
+from shared.settings import SettingsWrong, read_settings
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
 City = Annotated[Path | None, typer.Option("--city", help="Folder of a city bundle; the shipped town when not given.")]
+
+
+@app.command("van")
+def van_command(
+    settings: Annotated[Path | None, typer.Option(help="A TOML file; the flags below override what it says.")] = None,
+    name: Annotated[str | None, typer.Option(help="The agent's name, as in van-1.")] = None,
+    page: Annotated[str | None, typer.Option(help="The agent's page, as in http://127.0.0.1:8001.")] = None,
+    city: City = None,
+    gnss_port: Annotated[int | None, typer.Option(help="NMEA 0183 by TCP; 0 takes any free port.")] = None,
+    scanner_port: Annotated[int | None, typer.Option(help="Labels by TCP; 0 takes any free port.")] = None,
+    control_port: Annotated[int | None, typer.Option(help="Bad luck by TCP; 0 takes any free port.")] = None,
+    can: Annotated[str | None, typer.Option(help="Bus URL, as in can+udp_multicast://239.74.163.2:43113.")] = None,
+    can_profile: Annotated[str | None, typer.Option(help="obd2 or j1939.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Which day of the world this is.")] = None,
+    number: Annotated[int | None, typer.Option(help="Which van of the day, counted from 0.")] = None,
+    day: Annotated[str | None, typer.Option(help=f"What befalls it: {', '.join(BAD_DAYS)}.")] = None,
+    clock: Annotated[str | None, typer.Option(help=f"EPOCH_MS,SPEED,ORIGIN_MONOTONIC_NS; else {SETTING}.")] = None,
+) -> None:
+    """Drive one van: its truth, its driver and its devices, until told to stop.
+
+    The first line on standard output is JSON: the ports that are open.
+    """
+    # The days above need none of the device libraries, which this import brings.
+    from firmware_sim.van import VanProcess, VanSettings, VanSettingsWrong
+
+    flags = {
+        "name": name,
+        "page": page,
+        "city": str(city) if city is not None else None,
+        "gnss_port": gnss_port,
+        "scanner_port": scanner_port,
+        "control_port": control_port,
+        "can": can,
+        "can_profile": can_profile,
+        "seed": seed,
+        "number": number,
+        "day": day,
+    }
+    try:
+        told: dict[str, Any] = msgspec.structs.asdict(read_settings(settings, VanSettings)) if settings else {}
+        told |= {flag: given for flag, given in flags.items() if given is not None}
+        process = VanProcess(msgspec.convert(told, VanSettings), Clock.from_setting(clock or os.environ.get(SETTING)))
+    except (SettingsWrong, VanSettingsWrong, ClockSettingWrong, BundleUnreadable, ValueError, OSError) as wrong:
+        typer.echo(f"firmware-sim van does not start: {wrong}", err=True)
+        raise typer.Exit(2) from None
+    for told_to_stop in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(told_to_stop, lambda *_: process.stop())
+    ports = {
+        "gnss_port": process.instruments.gnss.port,
+        "scanner_port": process.instruments.scanner.port,
+        "control_port": process.control.port,
+        "pid": os.getpid(),
+    }
+    print(msgspec.json.encode(ports).decode(), flush=True)
+    process.run()
+
+
+@app.command("inbox")
+def inbox_command(
+    port: Annotated[int, typer.Option(help="Port on loopback; 0 takes any free one.")] = 0,
+) -> None:
+    """Be a shop that is notified: take CloudEvents, show them at GET /received, fail when told by POST /fail?n=3."""
+    try:
+        inbox = Inbox(port)
+    except OSError as wrong:
+        typer.echo(f"firmware-sim inbox does not start: port {port}: {wrong.strerror}", err=True)
+        raise typer.Exit(2) from None
+
+    def stop(*_: object) -> None:
+        raise SystemExit(0)
+
+    signal.signal(signal.SIGTERM, stop)
+    print(msgspec.json.encode({"port": inbox.port, "pid": os.getpid()}).decode(), flush=True)
+    try:
+        inbox.serve()
+    except KeyboardInterrupt:
+        raise typer.Exit(0) from None
 
 
 @app.command("drive-days")

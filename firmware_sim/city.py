@@ -35,11 +35,12 @@ class Weather:
     name: str
     driving: float
     on_foot: float
+    outside_c: float
 
 
-DRY = Weather("dry", 1.0, 1.0)
-RAIN = Weather("rain", 1.07, 1.05)
-SNOW = Weather("snow", 1.24, 1.14)
+DRY = Weather("dry", 1.0, 1.0, 14.0)
+RAIN = Weather("rain", 1.07, 1.05, 8.0)
+SNOW = Weather("snow", 1.24, 1.14, -3.0)
 
 
 @dataclass(frozen=True, slots=True)
