@@ -388,8 +388,7 @@ def is_available(raw: int, bits: int, name: str) -> bool:
 
 def open_bus(url: str, filters: Iterable[can.typechecking.CanFilter] = ()) -> can.BusABC:
     """Open a CAN bus by its URL. Raises DeviceUrlWrong, or DeviceAway when it cannot be opened now."""
-    parts = check_can_url(url)
-    interface = parts.scheme.removeprefix("can+")
+    interface, parts = check_can_url(url)
     try:
         bus: can.BusABC
         if interface == "udp_multicast":
@@ -403,15 +402,17 @@ def open_bus(url: str, filters: Iterable[can.typechecking.CanFilter] = ()) -> ca
     return bus
 
 
-def check_can_url(url: str) -> SplitResult:
-    """The parts of the URL of a CAN bus. Raises DeviceUrlWrong, saying what is wrong and how to write it."""
+def check_can_url(url: str) -> tuple[str, SplitResult]:
+    """The interface of python-can and the rest of a CAN bus's URL. Raises DeviceUrlWrong, saying what is wrong and how to write it."""
+    scheme, _, rest = url.partition("://")
     try:
-        parts = urlsplit(url)
+        # Split without the scheme: RFC 3986 knows no underscore in one, python-can's names do.
+        parts = urlsplit(f"//{rest}")
         _ = parts.port
     except ValueError as error:
         raise DeviceUrlWrong(f"{url!r}: {error}; expected can+socketcan://can0") from error
-    interface = parts.scheme.removeprefix("can+")
-    if interface == parts.scheme or interface not in can.VALID_INTERFACES:
+    interface = scheme.removeprefix("can+")
+    if interface == scheme or interface not in can.VALID_INTERFACES:
         known = ", ".join(sorted(can.VALID_INTERFACES))
         raise DeviceUrlWrong(
             f"{url!r} names no CAN interface; expected can+<interface>://<channel> with one of {known}"
@@ -421,7 +422,7 @@ def check_can_url(url: str) -> SplitResult:
     if not parts.netloc and not parts.path:
         raise DeviceUrlWrong(f"{url!r} lacks a channel; expected can+socketcan://can0")
     _bitrate_of(parts)
-    return parts
+    return interface, parts
 
 
 def _bitrate_of(parts: SplitResult) -> dict[str, Any]:

@@ -229,8 +229,10 @@ def _received(bus: can.BusABC, timeout_s: float) -> can.Message | None:
 
 def open_bus(url: str) -> can.BusABC:
     """Open `can+udp_multicast://group:port` or `can+<interface>://channel`. Raises can.CanError or OSError."""
-    parts = urlsplit(url)
-    interface = parts.scheme.removeprefix("can+")
+    scheme, _, rest = url.partition("://")
+    interface = scheme.removeprefix("can+")
+    # Split without the scheme: RFC 3986 knows no underscore in one, python-can's names do.
+    parts = urlsplit(f"//{rest}")
     if interface == "udp_multicast":
         # Hop limit 0: simulated frames stay on this machine.
         return can.Bus(interface=interface, channel=parts.hostname, port=parts.port or 43113, hop_limit=0, fd=False)
