@@ -1,0 +1,797 @@
+"""Orders from CSV, JSON or the API, row by row: accepted, doubtful or refused, and no row ever lost.
+
+A file is refused as a whole (`OrdersUnreadable`) only when its rows cannot be told apart. A row is refused with what
+was found, what was expected and what to do; it is doubtful when everything is right but its place. The columns, the
+formula of the planned service time and the list of corrections are described in `docs/orders.md`.
+"""
+
+import csv
+import hashlib
+import io
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from typing import Literal, TypeVar, get_args
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import msgspec
+
+from cloud_hub.geocode import Candidate, Corrections, Found, Geocoder
+from shared.labels import LabelBook, LabelRefused, own_label, read_label
+from shared.quantities import EpochMs, Position, Seconds, TimeWindow, metres_between
+from shared.work import OrderId, Parcel, Service, Stop, StopId
+
+Tier = Literal["economy", "standard", "plus", "premium"]
+
+LATENESS_WEIGHTS: Mapping[Tier, int] = {"economy": 1, "standard": 3, "plus": 5, "premium": 8}
+"""What a minute late costs against another tier's minute."""
+
+LARGEST_FILE_BYTES = 20_000_000
+MOST_PARCELS = 50
+LONGEST_SLOT = timedelta(hours=24)
+SAME_PLACE_M = 300.0
+"""A position further than this from the place its own address has is doubted."""
+
+
+class OrdersUnreadable(ValueError):
+    """The file's rows cannot be told apart, so none of them was taken."""
+
+
+class ZoneUnknown(ValueError):
+    """The time zone is not one of the IANA database."""
+
+
+class OrderIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An order as it comes in, by `POST /api/orders` or as a row of a file.
+
+    The place is `address`, or `lat` and `lon` (degrees, WGS 84), or both. Times are ISO 8601 with or without a zone, or
+    "HH:MM" on the intake's day. `parcels` is their number, or their barcodes. `litres` and `kilograms` are the whole
+    order's. `customer_ref` points to the shop's own record of the customer: personal data stays there.
+    """
+
+    order_id: str
+    slot_from: str
+    slot_to: str
+    address: str = ""
+    lat: float | None = None
+    lon: float | None = None
+    parcels: int | tuple[str, ...] = 1
+    service: Service = "hand_over"
+    floor: int = 0
+    has_lift: bool = False
+    is_business: bool = False
+    customer_ref: str = ""
+    open_from: str = ""
+    open_to: str = ""
+    tier: Tier = "standard"
+    service_minutes: float | None = None
+    litres: float = 0.0
+    kilograms: float = 0.0
+    note: str = ""
+
+
+class OrderAccepted(msgspec.Struct, frozen=True, kw_only=True):
+    """An order that can be planned: everything checked, its place known.
+
+    `found_address` is the map's own wording, `confidence` and `reason` how the place was found. `is_repeat` says that
+    the same order with the same content came before: it is not planned twice. `fingerprint` is the content's.
+    """
+
+    row_number: int
+    order_id: OrderId
+    fingerprint: str
+    is_repeat: bool
+    address: str
+    found_address: str
+    position: Position
+    confidence: float
+    reason: str
+    door_group: str
+    slot: TimeWindow
+    open_hours: TimeWindow | None
+    parcels: tuple[Parcel, ...]
+    service: Service
+    service_s: Seconds
+    floor: int
+    has_lift: bool
+    is_business: bool
+    customer_ref: str
+    lateness_weight: int
+    note: str
+
+
+class Doubtful(msgspec.Struct, frozen=True):
+    """An order that is right but for its place: a person says where it is, and the order is handed in again."""
+
+    row_number: int
+    order: OrderIn
+    candidates: tuple[Candidate, ...]
+    what_found: str
+    do: str
+
+
+class Refused(msgspec.Struct, frozen=True):
+    """A row that is no order. `order_id` is empty when not even that could be read."""
+
+    row_number: int
+    order_id: str
+    what_found: str
+    expected: str
+    do: str
+
+
+class Intake(msgspec.Struct, frozen=True):
+    """What became of every row; `notices` are remarks about the file as a whole."""
+
+    accepted: tuple[OrderAccepted, ...] = ()
+    doubtful: tuple[Doubtful, ...] = ()
+    refused: tuple[Refused, ...] = ()
+    notices: tuple[str, ...] = ()
+
+    @property
+    def rows_read(self) -> int:
+        """The rows the file had; every one is in exactly one list."""
+        return len(self.accepted) + len(self.doubtful) + len(self.refused)
+
+    @property
+    def new_orders(self) -> tuple[OrderAccepted, ...]:
+        """The accepted orders that did not come before."""
+        return tuple(order for order in self.accepted if not order.is_repeat)
+
+
+@dataclass(frozen=True, slots=True)
+class Desk:
+    """What an intake knows when rows come in.
+
+    `zone` is the IANA name of the day's time zone. Without a `day`, times must carry their date; with it, slots must
+    begin on it. `known` are the fingerprints of orders taken earlier, `parcels_held` whose order a barcode is in.
+    `bounds` are the map's (south, west, north, east), outside of which a position is doubted.
+    """
+
+    geocoder: Geocoder
+    zone: str
+    day: date | None = None
+    corrections: Corrections = field(default_factory=Corrections)
+    known: Mapping[str, str] = field(default_factory=dict)
+    parcels_held: Mapping[str, str] = field(default_factory=dict)
+    book: LabelBook | None = None
+    bounds: tuple[float, float, float, float] | None = None
+
+
+def take_csv(data: bytes, desk: Desk) -> Intake:
+    """The orders of a CSV file. Raises OrdersUnreadable when it is no table of orders, and ZoneUnknown."""
+    text, notices = _decoded(data)
+    rows, more_notices = _csv_rows(text)
+    return _take(rows, desk, (*notices, *more_notices))
+
+
+def take_json(data: bytes, desk: Desk) -> Intake:
+    """The orders of a JSON list, or of {"orders": [...]}. Raises OrdersUnreadable, ZoneUnknown."""
+    return _take(_json_rows(data), desk, ())
+
+
+def take_orders(orders: Sequence[OrderIn], desk: Desk) -> Intake:
+    """The orders of an API call; row numbers count from 1. Raises ZoneUnknown."""
+    return _take(enumerate(orders, start=1), desk, ())
+
+
+def to_stop(order: OrderAccepted, told: TimeWindow) -> Stop:
+    """The visit this order asks for. Raises ValueError when the told window is not inside the slot."""
+    if not told.within(order.slot):
+        raise ValueError(
+            f"order {order.order_id}: told window {told} is not inside the slot {order.slot}: tell a part of the slot"
+        )
+    return Stop(
+        stop_id=StopId(f"stop-{order.order_id}"),
+        order_id=order.order_id,
+        address=order.found_address or order.address,
+        position=order.position,
+        slot=order.slot,
+        told=told,
+        service_s=order.service_s,
+        parcels=order.parcels,
+        service=order.service,
+        floor=order.floor,
+        has_lift=order.has_lift,
+        is_business=order.is_business,
+        open_hours=order.open_hours,
+        door_group=order.door_group,
+        lateness_weight=order.lateness_weight,
+    )
+
+
+# Seconds, from what parcel carriers' time studies agree on roughly; a day's own measurements replace them (the model).
+PARKING_S = 60
+WALK_S = 45
+WALK_BUSINESS_S = 30
+LIFT_WAIT_S = 30
+LIFT_FLOOR_S = 6
+STAIRS_FLOOR_S = 30
+WAIT_FOR_PERSON_S = 30
+WAIT_AT_RECEPTION_S = 45
+MORE_PARCELS_S = 15
+HEAVY_S = 60
+HEAVY_FROM_KG = 20.0
+AT_THE_DOOR_S: Mapping[Service, int] = {
+    "hand_over": 25,
+    "leave_safe": 20,
+    "signature": 45,
+    "age_check": 60,
+    "collection": 75,
+}
+
+
+def planned_service_s(order: OrderIn, parcels: int) -> Seconds:
+    """The planned dwell, from parking to leaving, in seconds; the order's own `service_minutes` goes first."""
+    if order.service_minutes is not None:
+        return Seconds(round(order.service_minutes * 60))
+    seconds = PARKING_S + (WALK_BUSINESS_S if order.is_business else WALK_S)
+    floors = abs(order.floor)
+    if floors:
+        seconds += LIFT_WAIT_S + LIFT_FLOOR_S * floors if order.has_lift else STAIRS_FLOOR_S * floors
+    if order.service != "leave_safe":
+        seconds += WAIT_AT_RECEPTION_S if order.is_business else WAIT_FOR_PERSON_S
+    seconds += AT_THE_DOOR_S[order.service] + MORE_PARCELS_S * (parcels - 1)
+    return Seconds(seconds + (HEAVY_S if order.kilograms > HEAVY_FROM_KG else 0))
+
+
+# --- one row --------------------------------------------------------------------------------------------------------
+
+
+class _Wrong(Exception):
+    """A row is refused: what was found, what was expected, what to do."""
+
+    def __init__(self, found: str, expected: str, do: str) -> None:
+        super().__init__(found)
+        self.found, self.expected, self.do = found, expected, do
+
+
+def _take(rows: Iterable[tuple[int, OrderIn | Refused]], desk: Desk, notices: tuple[str, ...]) -> Intake:
+    counter = _Counter(desk)
+    for row_number, row in rows:
+        if isinstance(row, Refused):
+            counter.refused.append(row)
+        else:
+            counter.take(row_number, row)
+    return Intake(tuple(counter.accepted), tuple(counter.doubtful), tuple(counter.refused), notices)
+
+
+class _Counter:
+    """Takes rows one after the other and remembers which orders and parcels it has seen."""
+
+    def __init__(self, desk: Desk) -> None:
+        self.desk = desk
+        self.zone = _zone_named(desk.zone)
+        self.accepted: list[OrderAccepted] = []
+        self.doubtful: list[Doubtful] = []
+        self.refused: list[Refused] = []
+        self.seen: dict[str, tuple[int, OrderIn]] = {}
+        self.order_of_parcel = dict(desk.parcels_held)
+
+    def take(self, row_number: int, order: OrderIn) -> None:
+        try:
+            is_repeat = self._is_repeat(order)
+            parcels = self._right_parcels(order)
+            slot, open_hours = _right_times(order, self.desk.day, self.zone)
+            _right_attributes(order)
+            found = self._place_of(order)
+        except _Wrong as wrong:
+            order_id = order.order_id[:64]
+            self.refused.append(Refused(row_number, order_id, wrong.found, wrong.expected, wrong.do))
+            return
+        self.seen.setdefault(order.order_id, (row_number, order))
+        self.order_of_parcel.update({parcel.barcode: order.order_id for parcel in parcels})
+        place = found.place
+        if place is None:
+            do = "choose a candidate or give lat and lon in the list of corrections, then hand the order in again"
+            self.doubtful.append(Doubtful(row_number, order, found.candidates, found.doubt, do))
+            return
+        self.accepted.append(
+            OrderAccepted(
+                row_number=row_number,
+                order_id=OrderId(order.order_id),
+                fingerprint=fingerprint(order),
+                is_repeat=is_repeat,
+                address=order.address or place.address,
+                found_address=place.address,
+                position=place.position,
+                confidence=place.confidence,
+                reason=place.reason,
+                door_group=place.door,
+                slot=slot,
+                open_hours=open_hours,
+                parcels=parcels,
+                service=order.service,
+                service_s=planned_service_s(order, len(parcels)),
+                floor=order.floor,
+                has_lift=order.has_lift,
+                is_business=order.is_business,
+                customer_ref=order.customer_ref,
+                lateness_weight=LATENESS_WEIGHTS[order.tier],
+                note=order.note,
+            )
+        )
+
+    def _is_repeat(self, order: OrderIn) -> bool:
+        if not _is_reference(order.order_id):
+            raise _Wrong(
+                f"order_id {order.order_id[:80]!r}", "1 to 64 printable characters", "give the shop's order number"
+            )
+        if order.order_id in self.seen:
+            row_number, earlier = self.seen[order.order_id]
+            different = [name for name in OrderIn.__struct_fields__ if getattr(order, name) != getattr(earlier, name)]
+            if different:
+                raise _Wrong(
+                    f"order {order.order_id} again with another {', '.join(different)} than in row {row_number}",
+                    "one content for one order_id",
+                    "give a new order_id, or change the earlier row",
+                )
+            return True
+        known = self.desk.known.get(order.order_id)
+        if known is not None and known != fingerprint(order):
+            raise _Wrong(
+                f"order {order.order_id}, which was taken earlier with other content",
+                "the same content, or a new order_id",
+                "give a new order_id, or change the order at the hub",
+            )
+        return known is not None
+
+    def _right_parcels(self, order: OrderIn) -> tuple[Parcel, ...]:
+        if isinstance(order.parcels, int):
+            number = order.parcels
+            barcodes = [own_label(order.order_id, at) for at in range(1, min(number, MOST_PARCELS) + 1)]
+        else:
+            number = len(order.parcels)
+            barcodes = [self._right_barcode(text, order.order_id) for text in order.parcels[:MOST_PARCELS]]
+        if not 1 <= number <= MOST_PARCELS:
+            raise _Wrong(f"{number} parcels", f"1 to {MOST_PARCELS}", "split the order or name its parcels")
+        twice = sorted({barcode for barcode in barcodes if barcodes.count(barcode) > 1})
+        if twice:
+            raise _Wrong(f"parcel {twice[0]} twice in order {order.order_id}", "each parcel once", "remove one of them")
+        if not (0 <= order.litres <= 100_000 and 0 <= order.kilograms <= 100_000):
+            raise _Wrong(
+                f"{order.litres} litres and {order.kilograms} kilograms", "0 to 100000 of each", "correct them"
+            )
+        litres, kilograms = order.litres / number, order.kilograms / number
+        return tuple(Parcel(barcode, litres, kilograms) for barcode in barcodes)
+
+    def _right_barcode(self, text: str, order_id: str) -> str:
+        try:
+            label = read_label(text, self.desk.book)
+        except LabelRefused as refusal:
+            raise _Wrong(f"parcel label: {refusal}", "a label we can read", "correct the barcode") from None
+        if not label.names_one_unit:
+            raise _Wrong(
+                f"{label.canonical}, a {label.kind.replace('_', ' ')}: it names a product or shipment, not one parcel",
+                "an SSCC, a UPU S10 number, a carrier's or a shop's own parcel label",
+                "give the parcel's own label, or only the number of parcels",
+            )
+        holder = self.order_of_parcel.get(label.canonical, order_id)
+        if holder != order_id:
+            raise _Wrong(
+                f"parcel {label.canonical}, which is in order {holder}", "a parcel in one order", "correct the barcode"
+            )
+        return label.canonical
+
+    def _place_of(self, order: OrderIn) -> Found:
+        text = order.address.strip()
+        if order.lat is None and order.lon is None:
+            if not text:
+                raise _Wrong("neither an address nor lat and lon", "one of them", "say where the order goes")
+            return self.desk.geocoder.find(text, self.desk.corrections)
+        position = _right_position(order.lat, order.lon)
+        return self._place_at(position, text)
+
+    def _place_at(self, position: Position, text: str) -> Found:
+        """A place given by its coordinates; doubted off the map, or when its own address is elsewhere."""
+        geocoder = self.desk.geocoder
+        written = text or f"{position.lat:.6f}, {position.lon:.6f}"
+        if self.desk.corrections.of(written) is not None:
+            return geocoder.find(written, self.desk.corrections)
+        door = geocoder.door_near(position)
+        given = Candidate(position, text or written, 1.0, "position given with the order", door)
+        if self.desk.bounds is not None and not _is_inside(position, self.desk.bounds):
+            doubt = f"position {position.lat}, {position.lon} is outside the map"
+            return Found(written, (msgspec.structs.replace(given, confidence=0.2, reason=doubt),))
+        place = geocoder.find(text).place if text else None
+        if place is not None and metres_between(place.position, position) > SAME_PLACE_M:
+            metres = round(metres_between(place.position, position))
+            doubt = f"position given is {metres} m from {place.address}"
+            doubted = msgspec.structs.replace(given, confidence=0.5, reason=doubt)
+            return Found(written, (doubted, msgspec.structs.replace(place, confidence=0.5, reason=doubt)))
+        return Found(written, (given,))
+
+
+def fingerprint(order: OrderIn) -> str:
+    """Sixteen hexadecimal digits that differ when the content of two orders differs."""
+    return hashlib.sha256(msgspec.json.encode(order)).hexdigest()[:16]
+
+
+def _is_reference(text: str) -> bool:
+    return 1 <= len(text) <= 64 and text.isprintable() and text.isascii() and text == text.strip()
+
+
+def _right_position(lat: float | None, lon: float | None) -> Position:
+    if lat is None or lon is None or not (-90 <= lat <= 90 and -180 <= lon <= 180):
+        raise _Wrong(f"lat {lat}, lon {lon}", "both, in degrees: -90 to 90 and -180 to 180", "correct the position")
+    return Position(lat, lon)
+
+
+def _is_inside(position: Position, bounds: tuple[float, float, float, float]) -> bool:
+    south, west, north, east = bounds
+    return south <= position.lat <= north and west <= position.lon <= east
+
+
+def _right_attributes(order: OrderIn) -> None:
+    if not -5 <= order.floor <= 100:
+        raise _Wrong(f"floor {order.floor}", "-5 to 100, 0 for the ground", "correct the floor")
+    if order.service_minutes is not None and not 0 < order.service_minutes <= 240:
+        raise _Wrong(
+            f"service_minutes {order.service_minutes}", "more than 0, at most 240", "correct them or leave them out"
+        )
+    reference = order.customer_ref
+    if reference and ("@" in reference or reference.startswith("+") or not _is_reference(reference)):
+        raise _Wrong(
+            "a customer_ref that is an e-mail address, a phone number or longer than 64 printable characters",
+            "a reference to the shop's own record",
+            "keep personal data at the shop and give its key",
+        )
+    if len(order.note) > 500 or len(order.address) > 300:
+        raise _Wrong("a note longer than 500 or an address longer than 300 characters", "less", "shorten it")
+
+
+# --- times ----------------------------------------------------------------------------------------------------------
+
+
+def _zone_named(name: str) -> ZoneInfo:
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ZoneUnknown(
+            f"found the time zone {name!r}, expected an IANA name like Europe/Helsinki: correct it"
+        ) from None
+
+
+def _right_times(order: OrderIn, day: date | None, zone: ZoneInfo) -> tuple[TimeWindow, TimeWindow | None]:
+    """The slot and the opening hours, absent when the order names none."""
+    opens, closes = _instant(order.slot_from, "slot_from", day, zone), _instant(order.slot_to, "slot_to", day, zone)
+    if not timedelta(0) < closes - opens <= LONGEST_SLOT:
+        raise _Wrong(
+            f"a slot from {order.slot_from} to {order.slot_to}", "from before to, within 24 hours", "correct it"
+        )
+    if day is not None and opens.astimezone(zone).date() != day:
+        raise _Wrong(
+            f"a slot beginning {order.slot_from}", f"a slot on {day}", "hand it in with the orders of its own day"
+        )
+    slot = _window(opens, closes)
+    if not order.open_from and not order.open_to:
+        return slot, None
+    hours = tuple(
+        _instant(text, name, opens.astimezone(zone).date(), zone)
+        for text, name in ((order.open_from, "open_from"), (order.open_to, "open_to"))
+    )
+    if hours[0] >= hours[1] or hours[0] > closes or hours[1] < opens:
+        raise _Wrong(
+            f"opening hours {order.open_from} to {order.open_to}, slot {order.slot_from} to {order.slot_to}",
+            "opening hours that meet the slot",
+            "correct the hours or the slot",
+        )
+    return slot, _window(*hours)
+
+
+def _window(opens: datetime, closes: datetime) -> TimeWindow:
+    return TimeWindow(EpochMs(round(opens.timestamp() * 1000)), EpochMs(round(closes.timestamp() * 1000)))
+
+
+_CLOCK = re.compile(r"([0-9]{1,2})[:.]([0-9]{2})(?:[:.]([0-9]{2}))?", re.ASCII)
+
+
+def _instant(text: str, name: str, day: date | None, zone: ZoneInfo) -> datetime:
+    """The instant a time in an order means, with its zone."""
+    written = text.strip()
+    clock = _CLOCK.fullmatch(written)
+    try:
+        moment = _on_day(clock, name, day) if clock else datetime.fromisoformat(written)
+    except ValueError:
+        raise _Wrong(f"{name} {text[:40]!r}", "HH:MM or ISO 8601 like 2026-11-23T10:00", "correct the time") from None
+    if not 2000 <= moment.year <= 2100 or (not clock and len(written) <= len("2026-11-23")):
+        raise _Wrong(f"{name} {text[:40]!r}", "a time of day in the years 2000 to 2100", "correct the time")
+    if moment.tzinfo is not None:
+        return moment.astimezone(UTC)
+    placed = moment.replace(tzinfo=zone)
+    if placed.astimezone(UTC).astimezone(zone).replace(tzinfo=None) != moment:
+        raise _Wrong(
+            f"{name} {text[:40]!r}", f"a time that exists in {zone.key}", "the clocks skip it that day: move it"
+        )
+    return placed.astimezone(UTC)
+
+
+def _on_day(clock: re.Match[str], name: str, day: date | None) -> datetime:
+    if day is None:
+        raise _Wrong(f"{name} {clock[0]!r} without a day", "a day for the intake, or a full date", "give the day")
+    hour, minute, second = int(clock[1]), int(clock[2]), int(clock[3] or 0)
+    if (hour, minute, second) == (24, 0, 0):
+        return datetime(day.year, day.month, day.day) + timedelta(days=1)  # noqa: DTZ001  The caller puts the zone on.
+    return datetime(day.year, day.month, day.day, hour, minute, second)  # noqa: DTZ001  The caller puts the zone on.
+
+
+# --- CSV ------------------------------------------------------------------------------------------------------------
+
+COLUMNS = OrderIn.__struct_fields__
+ADDRESS_PARTS = ("street", "house_number", "postcode", "city")
+_OTHER_NAMES = {
+    "id": "order_id",
+    "order": "order_id",
+    "order_number": "order_id",
+    "latitude": "lat",
+    "longitude": "lon",
+    "lng": "lon",
+    "barcodes": "parcels",
+    "lift": "has_lift",
+    "business": "is_business",
+    "zip": "postcode",
+    "comment": "note",
+}
+_PERSONAL = frozenset(("name", "customer_name", "customer", "phone", "telephone", "mobile", "email", "e_mail", "mail"))
+_YES = frozenset(("1", "yes", "y", "true", "x", "ja", "kyllä", "k"))
+_NO = frozenset(("", "0", "no", "n", "false", "nein", "ei", "e", "-"))
+
+
+def _decoded(data: bytes) -> tuple[str, tuple[str, ...]]:
+    if len(data) > LARGEST_FILE_BYTES:
+        raise OrdersUnreadable(f"found {len(data)} bytes, expected at most {LARGEST_FILE_BYTES}: split the file")
+    if data.startswith(b"PK\x03\x04"):
+        raise OrdersUnreadable("found an Excel workbook or another archive, expected CSV: save it as CSV UTF-8")
+    text, notices = _text_of(data)
+    strange = re.search(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]", text)
+    if strange:
+        line = text.count("\n", 0, strange.start()) + 1
+        raise OrdersUnreadable(
+            f"found the control character U+{ord(strange[0]):04X} in line {line}, expected a table as text: "
+            "save it as CSV UTF-8"
+        )
+    return text, notices
+
+
+def _text_of(data: bytes) -> tuple[str, tuple[str, ...]]:
+    try:
+        if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+            return data.decode("utf-16"), ("the file is UTF-16, read as such",)
+        return data.decode("utf-8-sig"), ()
+    except UnicodeDecodeError:
+        return data.decode("latin-1"), ("the file is no UTF-8, read as Latin-1: look at its accents",)
+
+
+def _csv_rows(text: str) -> tuple[Iterator[tuple[int, OrderIn | Refused]], tuple[str, ...]]:
+    records = _records(text)
+    if not records:
+        raise OrdersUnreadable("found an empty file, expected a line of column names: see docs/orders.md")
+    header = [_column_name(cell) for cell in records[0][1]]
+    _refuse_header(header)
+    unknown = [name for name in header if name and name not in (*COLUMNS, *ADDRESS_PARTS)]
+    personal = [name for name in unknown if name in _PERSONAL]
+    other = [name for name in unknown if name not in _PERSONAL]
+    notices = []
+    if personal:
+        notices.append(f"not read: {', '.join(personal)}; personal data stays with the shop, give customer_ref")
+    if other:
+        notices.append(f"not known and not read: {', '.join(other)}")
+    filled = [(line, cells) for line, cells in records[1:] if any(cell.strip() for cell in cells)]
+    if len(filled) < len(records) - 1:
+        notices.append(f"{len(records) - 1 - len(filled)} empty rows passed over")
+    return ((line, _order_of_cells(line, header, cells)) for line, cells in filled), tuple(notices)
+
+
+def _records(text: str) -> list[tuple[int, list[str]]]:
+    """The records of the table, each with the line it begins in."""
+    first_line = text.lstrip("\r\n").partition("\n")[0]
+    delimiter = max(",;\t|", key=lambda sign: sum(_column_name(cell) in COLUMNS for cell in first_line.split(sign)))
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
+    records: list[tuple[int, list[str]]] = []
+    line = 1
+    try:
+        for cells in reader:
+            if records or any(cell.strip() for cell in cells):
+                records.append((line, cells))
+            line = reader.line_num + 1
+    except csv.Error as error:
+        raise OrdersUnreadable(
+            f"found {error} in the record of line {line}, expected CSV with quotes in pairs: correct that line"
+        ) from None
+    return records
+
+
+def _column_name(cell: str) -> str:
+    name = re.sub(r"[\s-]+", "_", cell.strip().strip('"').casefold())
+    return _OTHER_NAMES.get(name, name)
+
+
+def _refuse_header(header: list[str]) -> None:
+    missing = [name for name in ("order_id", "slot_from", "slot_to") if name not in header]
+    if not ("address" in header or "street" in header or ("lat" in header and "lon" in header)):
+        missing.append("address (or street, or lat and lon)")
+    if missing:
+        found = ", ".join(header)[:200]
+        raise OrdersUnreadable(f"found the columns {found!r}, expected also {', '.join(missing)}: see docs/orders.md")
+    twice = sorted({name for name in header if name and header.count(name) > 1})
+    if twice:
+        raise OrdersUnreadable(f"found the column {twice[0]!r} twice, expected each once: remove one")
+
+
+def _order_of_cells(line: int, header: list[str], cells: list[str]) -> OrderIn | Refused:
+    row = dict(zip(header, (cell.strip() for cell in cells), strict=False))
+    try:
+        if len(cells) > len(header) and any(cell.strip() for cell in cells[len(header) :]):
+            raise _Wrong(
+                f"{len(cells)} cells", f"{len(header)} as in the header", "put quotes around cells with a delimiter"
+            )
+        return _order_of_row(row)
+    except _Wrong as wrong:
+        return Refused(line, row.get("order_id", "")[:64], wrong.found, wrong.expected, wrong.do)
+
+
+def _order_of_row(row: Mapping[str, str]) -> OrderIn:
+    def cell(name: str) -> str:
+        return row.get(name, "")
+
+    return OrderIn(
+        order_id=cell("order_id"),
+        slot_from=cell("slot_from"),
+        slot_to=cell("slot_to"),
+        address=cell("address") or _joined_address(row),
+        lat=_number(row, "lat"),
+        lon=_number(row, "lon"),
+        parcels=_parcels(cell("parcels")),
+        service=_one_of(row, "service", get_args(Service), "hand_over"),
+        floor=int(_whole_number(row, "floor") or 0),
+        has_lift=_yes_or_no(row, "has_lift"),
+        is_business=_yes_or_no(row, "is_business"),
+        customer_ref=cell("customer_ref"),
+        open_from=cell("open_from"),
+        open_to=cell("open_to"),
+        tier=_one_of(row, "tier", get_args(Tier), "standard"),
+        service_minutes=_number(row, "service_minutes"),
+        litres=_number(row, "litres") or 0.0,
+        kilograms=_number(row, "kilograms") or 0.0,
+        note=cell("note"),
+    )
+
+
+def _joined_address(row: Mapping[str, str]) -> str:
+    street = f"{row.get('street', '')} {row.get('house_number', '')}".strip()
+    town = f"{row.get('postcode', '')} {row.get('city', '')}".strip()
+    return ", ".join(part for part in (street, town) if part)
+
+
+def _parcels(cell: str) -> int | tuple[str, ...]:
+    """A number below 100 is how many there are; anything else their barcodes, with spaces between."""
+    if not cell:
+        return 1
+    if re.fullmatch(r"[0-9]{1,2}", cell, re.ASCII):
+        return int(cell)
+    return tuple(cell.split())
+
+
+_Choice = TypeVar("_Choice", bound=str)
+_DECIMAL = re.compile(r"[+-]?[0-9]{1,9}(?:[.,][0-9]{1,12})?", re.ASCII)
+
+
+def _number(row: Mapping[str, str], name: str) -> float | None:
+    """A number with a decimal point or comma; absent when the cell is empty."""
+    cell = row.get(name, "")
+    if not cell:
+        return None
+    if not _DECIMAL.fullmatch(cell):
+        raise _Wrong(f"{name} {cell[:40]!r}", "a number like 12.5 or 12,5", "correct it")
+    return float(cell.replace(",", "."))
+
+
+def _whole_number(row: Mapping[str, str], name: str) -> float | None:
+    number = _number(row, name)
+    if number is not None and number != int(number):
+        raise _Wrong(f"{name} {row[name][:40]!r}", "a whole number", "correct it")
+    return number
+
+
+def _yes_or_no(row: Mapping[str, str], name: str) -> bool:
+    cell = row.get(name, "").casefold()
+    if cell not in _YES | _NO:
+        raise _Wrong(f"{name} {cell[:40]!r}", "yes or no", "correct it")
+    return cell in _YES
+
+
+def _one_of(row: Mapping[str, str], name: str, choices: tuple[_Choice, ...], default: _Choice) -> _Choice:
+    cell = row.get(name, "").casefold().replace(" ", "_")
+    if not cell:
+        return default
+    for choice in choices:
+        if cell == choice:
+            return choice
+    raise _Wrong(f"{name} {cell[:40]!r}", ", ".join(choices), "correct it")
+
+
+# --- JSON -----------------------------------------------------------------------------------------------------------
+
+
+class _Wrapped(msgspec.Struct, frozen=True):
+    orders: list[msgspec.Raw]
+
+
+def _json_rows(data: bytes) -> Iterator[tuple[int, OrderIn | Refused]]:
+    if len(data) > LARGEST_FILE_BYTES:
+        raise OrdersUnreadable(f"found {len(data)} bytes, expected at most {LARGEST_FILE_BYTES}: split the file")
+    body = data.removeprefix(b"\xef\xbb\xbf").lstrip()
+    try:
+        rows = (
+            msgspec.json.decode(body, type=_Wrapped).orders
+            if body[:1] == b"{"
+            else msgspec.json.decode(body, type=list[msgspec.Raw])
+        )
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise OrdersUnreadable(
+            f'found {error}, expected a JSON list of orders or {{"orders": [...]}}: correct the file'
+        ) from None
+    return ((row_number, _order_of_json(row_number, bytes(raw))) for row_number, raw in enumerate(rows, start=1))
+
+
+def _order_of_json(row_number: int, raw: bytes) -> OrderIn | Refused:
+    try:
+        return msgspec.json.decode(raw, type=OrderIn)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        return Refused(row_number, _order_id_in(raw), str(error), "the fields of docs/orders.md", "correct the field")
+
+
+class _OnlyId(msgspec.Struct, frozen=True):
+    order_id: str = ""
+
+
+def _order_id_in(raw: bytes) -> str:
+    try:
+        return msgspec.json.decode(raw, type=_OnlyId).order_id[:64]
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        return ""
+
+
+# --- corrections ----------------------------------------------------------------------------------------------------
+
+CORRECTION_COLUMNS = ("text", "lat", "lon", "by", "order_id", "suggestion", "why")
+
+
+def list_of_corrections(intake: Intake) -> str:
+    """The doubtful orders as CSV for a person, who puts `lat` and `lon` right and signs in `by`."""
+    out = io.StringIO()
+    table = csv.writer(out, lineterminator="\n")
+    table.writerow(CORRECTION_COLUMNS)
+    for doubtful in intake.doubtful:
+        order = doubtful.order
+        text = order.address.strip() or f"{order.lat:.6f}, {order.lon:.6f}"
+        best = doubtful.candidates[0] if doubtful.candidates else None
+        place = (f"{best.position.lat:.6f}", f"{best.position.lon:.6f}") if best else ("", "")
+        suggestion = best.address if best else ""
+        table.writerow((text, *place, "", order.order_id, suggestion, doubtful.what_found))
+    return out.getvalue()
+
+
+def read_corrections(data: bytes, corrections: Corrections) -> tuple[Corrections, tuple[Refused, ...]]:
+    """The corrections a person has signed, added to those known; rows nobody signed are passed over.
+
+    Raises OrdersUnreadable when the file is no such list.
+    """
+    text, _ = _decoded(data)
+    records = _records(text)
+    header = [_column_name(cell) for cell in records[0][1]] if records else []
+    if not {"text", "lat", "lon", "by"} <= set(header):
+        raise OrdersUnreadable(
+            f"found the columns {', '.join(header)!r}, expected text, lat, lon, by: use the list as written"
+        )
+    refused = []
+    for line, cells in records[1:]:
+        row = dict(zip(header, (cell.strip() for cell in cells), strict=False))
+        try:
+            if row.get("by") and row.get("text"):
+                position = _right_position(_number(row, "lat"), _number(row, "lon"))
+                corrections = corrections.with_correction(row["text"], position, row["by"])
+        except _Wrong as wrong:
+            refused.append(Refused(line, row.get("order_id", ""), wrong.found, wrong.expected, wrong.do))
+    return corrections, tuple(refused)
