@@ -1,0 +1,83 @@
+"""`waywarden`, the front door: demo, doctor, map and broker."""
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.markup import escape
+
+from deploy import map_command
+
+app = typer.Typer(
+    name="waywarden",
+    help="E-commerce logistics that runs itself.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_show_locals=False,
+)
+app.add_typer(map_command.app, name="map", help="Turn OpenStreetMap extracts into city bundles.")
+console = Console()
+
+
+@app.command()
+def doctor(
+    broker_port: Annotated[int | None, typer.Option(help="Look for a broker on this port too.")] = None,
+) -> None:
+    """Say whether this machine can run Waywarden; each finding comes with the line that mends it."""
+    from deploy.doctor import examine
+
+    findings = list(examine(Path.cwd(), broker_port))
+    for finding in findings:
+        mark = "[green]well[/]" if finding.is_well else "[red]wrong[/]"
+        console.print(f"{mark:>14}  {finding.what}: {escape(finding.found)}", highlight=False)
+        if not finding.is_well:
+            console.print(f"         mend: [bold]{escape(finding.mend)}[/]", highlight=False)
+    raise typer.Exit(0 if all(finding.is_well for finding in findings) else 1)
+
+
+@app.command()
+def broker(
+    port: Annotated[int, typer.Option(help="Port to listen on.")] = 1883,
+    host: Annotated[str, typer.Option(help="Address to listen on; the loopback only.")] = "127.0.0.1",
+) -> None:
+    """Run the embedded MQTT 5 broker on the loopback until interrupted."""
+    from deploy.broker import NotLoopback, PortTaken, serve
+
+    try:
+        serve(port, host)
+    except (NotLoopback, PortTaken) as refused:
+        console.print(f"[red]{escape(str(refused))}[/]")
+        raise typer.Exit(2) from None
+
+
+@app.command()
+def demo(
+    check: Annotated[bool, typer.Option("--check", help="No screen: run until it is proven, print one JSON object.")] = False,
+    pbf: Annotated[Path | None, typer.Option(help="Your own city: an OpenStreetMap extract.")] = None,
+    orders: Annotated[Path | None, typer.Option(help="Your own orders: a CSV as docs/orders.md shows.")] = None,
+    speed: Annotated[float, typer.Option(help="How much faster than real time the day runs.")] = 60.0,
+    seed: Annotated[int, typer.Option(help="Which day: traffic, drivers and customers are drawn from it.")] = 7,
+    within: Annotated[float, typer.Option(help="Seconds --check may take.")] = 180.0,
+    folder: Annotated[Path, typer.Option(help="Where the run's databases and logs go.")] = Path("run/demo"),
+) -> None:
+    """One day in one city: three vans, real streets, real protocols, every part its own process."""
+    from deploy.demo import DemoRefused, run_check, run_screen
+
+    try:
+        if check:
+            raise typer.Exit(run_check(folder, pbf=pbf, orders=orders, speed=speed, seed=seed, within_s=within))
+        run_screen(folder, pbf=pbf, orders=orders, speed=speed, seed=seed)
+    except DemoRefused as refused:
+        console.print(f"[red]{escape(str(refused))}[/]")
+        raise typer.Exit(2) from None
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    sys.exit(app())
+
+
+if __name__ == "__main__":
+    main()
