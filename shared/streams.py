@@ -9,10 +9,11 @@ a receiver needs one number per sender and no table of what it has seen.
 import hashlib
 from collections.abc import Callable, Mapping
 from enum import Enum
+from typing import Protocol
 
 import msgspec
 
-from shared.messages import Ack, Numbered
+from shared.messages import Ack
 from shared.steps import Row
 from shared.work import AgentId
 
@@ -129,6 +130,19 @@ class _Mark(msgspec.Struct, frozen=True):
 _marks = msgspec.json.Decoder(_Mark)
 
 
+class Placed(Protocol):
+    """Whatever has a place in a stream: a numbered message, or one whose contents could not be read."""
+
+    @property
+    def sender(self) -> AgentId: ...
+    @property
+    def boot(self) -> str: ...
+    @property
+    def stream(self) -> str: ...
+    @property
+    def seq(self) -> int: ...
+
+
 class Receiver:
     """What one party has taken of every stream it hears."""
 
@@ -136,7 +150,7 @@ class Receiver:
         """From the rows of an earlier life: `saved` is the room `taken`."""
         self._marks = {key: _marks.decode(value) for key, value in sorted(saved.items())}
 
-    def take(self, numbered: Numbered) -> tuple[Take, list[Row]]:
+    def take(self, numbered: Placed) -> tuple[Take, list[Row]]:
         """Judge a message; when it is new, the rows are to be committed with whatever it causes."""
         key = f"{numbered.sender}/{numbered.stream}"
         mark = self._marks.get(key, _Mark(numbered.boot, 0))
