@@ -24,6 +24,9 @@ from shared.work import Depot
 
 VANS_A_DAY = 3
 LIKELY_LEG_MS = 90_000
+DETOUR = 1.35
+"""Metres driven for a metre of straight line, as agents reckon (Boscoe, Henry and Zdeb 2012)."""
+
 FEWEST_STOPS, MOST_STOPS = 35, 45
 FIRST_DAY_MS = 1_735_682_400_000
 """Local midnight (UTC+2) of 1 January 2025, a Wednesday: the day of seed 0. The next seed is the next working day."""
@@ -106,7 +109,8 @@ def drive_days(
     Times are seconds: `map_s` is the hub's map for the hour of departure, `driven_s` and `dwell_s` the truth. `pace`
     and `dwell_pace` are what the van's agent would know of its day before that row (`shared.features.Pace`). `hour` is
     local, 0 to 24, `weekday` 0 for Monday. `orders`, when given, is the pool that stops are drawn from instead of
-    random addresses. Raises shared.citymap.BundleUnreadable.
+    random addresses. `metres` is what a van can know, whose plan carries no distances: DETOUR times the straight line,
+    from the gateway when it leaves the depot. Raises shared.citymap.BundleUnreadable.
     """
     city = CityMap.load(city_folder)
     world = world_of(city, 0)
@@ -182,7 +186,7 @@ def _as_rows(
     leg: Departed | None = None
     for event in happened:
         if isinstance(event, Departed):
-            leg = None if event.on_foot else event
+            leg = None if event.is_same_door else event
         elif isinstance(event, Arrived) and leg is not None:
             driven_s = (event.at_ms - leg.at_ms) / 1000
             legs.append(_leg_row(leg, driven_s, pace, local, (seed, name)))
@@ -202,7 +206,7 @@ def _leg_row(
         *whose,
         leg.at_ms,
         round(leg.map_s, 1),
-        round(leg.metres, 1),
+        round(leg.by_air_m * DETOUR, 1),
         round(local.hour(leg.at_ms), 3),
         local.weekday(leg.at_ms),
         round(pace.ratio, 4),
@@ -297,10 +301,17 @@ def _slot(luck: Luck, midnight_ms: int) -> TimeWindow:
 
 
 def planned_service_s(service: str, parcels: int, floor: int, has_lift: bool, is_business: bool) -> int:
-    """What the hub plans for a stop from parking to leaving, in seconds."""
-    seconds = 190 + 15 * parcels + {"hand_over": 0, "leave_safe": 0}.get(service, 30)
-    seconds += (40 + 5 * floor) if has_lift and floor else 22 * floor
-    return seconds + (10 if is_business else 25)
+    """What the hub plans for a stop from parking to leaving, in seconds: the formula of `docs/orders.md`.
+
+    The models multiply it, so what they are trained on must be planned as orders are.
+    """
+    seconds = 60 + (30 if is_business else 45)
+    if floor:
+        seconds += 30 + 6 * floor if has_lift else 30 * floor
+    if service != "leave_safe":
+        seconds += 45 if is_business else 30
+    at_the_door = {"hand_over": 25, "leave_safe": 20, "signature": 45, "age_check": 60, "collection": 75}
+    return seconds + at_the_door[service] + 15 * (parcels - 1)
 
 
 def _drawn_from(orders: Sequence[Errand], luck: Luck) -> list[Errand]:

@@ -109,9 +109,9 @@ def door(errand: Errand, luck: Luck, now_ms: int, hour: float, weekday: int, for
     own = luck.of("door", errand.stop_id)
     is_in = not forced_out and not own.chance("out", _chance_out(errand, now_ms, hour, weekday))
     if errand.is_business:
-        after_s = own.lognormal("queue", 25.0 if 10.5 <= hour < 15 else 15.0, 0.8)
+        after_s = own.lognormal("queue", 32.0 if 10.5 <= hour < 15 else 20.0, 0.8)
     else:
-        after_s = own.lognormal("opens", 18.0, 0.5) + (
+        after_s = own.lognormal("opens", 16.0, 0.5) + (
             own.uniform("slow", 50, 160) if own.chance("is slow", 0.10) else 0
         )
     return Door(

@@ -18,7 +18,7 @@ from shared.quantities import metres_between
 from shared.streets import NoWayThrough, Path
 from shared.work import Depot, Outcome
 
-SAME_DOOR_M = 25.0
+WALKED_M = 35.0
 TURN_ROUND_S = 75.0
 BACK_UP_S = 40.0
 SLOWEST, FASTEST = 10.0, 0.2
@@ -27,14 +27,18 @@ NEVER_MS = 1 << 62
 
 @dataclass(frozen=True, slots=True)
 class Departed:
-    """The van set off to a stop (None: to the depot). `map_s` and `metres` are the map's for this hour."""
+    """The driver set off to a stop (None: to the depot).
+
+    `map_s` is the map's answer for this hour, `by_air_m` the straight line inside the town. At the `is_same_door` as
+    the stop before, there is no leg at all.
+    """
 
     at_ms: int
     stop_id: str | None
     map_s: float
-    metres: float
+    by_air_m: float
     is_stem: bool
-    on_foot: bool
+    is_same_door: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +140,8 @@ class Van:
         self._known_closed: frozenset[int] = frozenset()
         self._slow = 1.0
         self._forced_out: set[str] = set()
-        self._door_group, self._door_position, self._same_door_index = "", depot.position, 0
+        self._door_group, self._door_position = "", depot.position
+        self._same_door_index, self._needs_parking = 0, True
         self._is_done = False
 
     # What the driver decides.
@@ -245,10 +250,10 @@ class Van:
             yield self._wait("at_door", (errand.slot.opens_ms - self._now_ms) / 1000)
         began_ms = self._now_ms
         work = self.who.handiness * self._world.traffic.work_factor
-        if self._same_door_index == 0:
+        if self._needs_parking:
             yield from self._park(luck)
         yield self._wait("at_door", work * _fetching_s(errand, luck))
-        way_s = _walking_s(luck, self.who.walks_mps, self._same_door_index) * self._world.traffic.work_factor
+        way_s = _walking_s(luck, self.who.walks_mps, self._needs_parking) * self._world.traffic.work_factor
         up_s = _climbing_s(errand, luck)
         yield self._wait("at_door", way_s + up_s)
         behind = door(
@@ -260,17 +265,25 @@ class Van:
             errand.stop_id in self._forced_out,
         )
         outcome, reason = yield from self._at_the_door(errand, behind, luck, work)
-        yield self._wait("at_door", 0.6 * up_s + 0.8 * way_s + work * 12)
+        yield self._wait("at_door", 0.5 * up_s + 0.8 * way_s + work * 8)
         self._serve_ends(errand, outcome, reason, arrived_ms, began_ms, behind)
 
     def _get_to(self, errand: Errand, goal: Snap) -> Iterator[Act]:
-        same_group = errand.door_group != "" and errand.door_group == self._door_group
-        if self._at is not None and (same_group or metres_between(self._door_position, errand.position) < SAME_DOOR_M):
+        """To the door's parking place; on foot when the van stands there already, or near enough to leave it."""
+        self._needs_parking = False
+        if self._at is not None and errand.door_group == self._door_group != "":
             self._same_door_index += 1
-            self._say(Departed(self._now_ms, errand.stop_id, 0.0, 0.0, is_stem=False, on_foot=True))
+            self._say(Departed(self._now_ms, errand.stop_id, 0.0, 0.0, is_stem=False, is_same_door=True))
         else:
-            yield from self._drive(errand.stop_id, goal)
             self._same_door_index = 0
+            by_air_m = metres_between(self._door_position, errand.position)
+            if self._at is not None and by_air_m < WALKED_M:
+                path = self._world.path(self._at, goal, self._hour(), self._known_closed)
+                self._say(Departed(self._now_ms, errand.stop_id, path.seconds, by_air_m, is_stem=False))
+                yield self._wait("at_door", 5.0 + 1.3 * by_air_m / self.who.walks_mps)
+            else:
+                self._needs_parking = True
+                yield from self._drive(errand.stop_id, goal)
         self._door_group, self._door_position = errand.door_group, errand.position
         self._say(Arrived(self._now_ms, errand.stop_id))
 
@@ -281,10 +294,8 @@ class Van:
         from_depot = self._at is None
         stem_s = stem_seconds(self._depot, hour) if from_depot or stop_id is None else 0.0
         path = self._world.path(self._place(), goal, hour, self._known_closed)
-        stem_m = metres_between(self._depot.position, self._depot.gateway) if stem_s else 0.0
-        self._say(
-            Departed(self._now_ms, stop_id, stem_s + path.seconds, stem_m + path.metres, stem_s > 0, on_foot=False)
-        )
+        by_air_m = metres_between(self._gateway.position if from_depot else self._door_position, goal.position)
+        self._say(Departed(self._now_ms, stop_id, stem_s + path.seconds, by_air_m, is_stem=stem_s > 0))
         if from_depot:
             if stem_s:
                 yield self._stem(luck, stem_s, outward=True)
@@ -306,7 +317,7 @@ class Van:
     def _along(self, path: Path, luck: Luck) -> Generator[Act, None, int | None]:
         lights = lights_on(luck, path.metres)
         ratio = self._world.true_ratio(path, self._hour()) * self._world.traffic.mood(self._now_ms) * self.who.pace
-        seconds = path.seconds * ratio * luck.lognormal("leg", 0.97, 0.14) + 0.3 * sum(s for _, s in lights)
+        seconds = path.seconds * ratio * luck.lognormal("leg", 0.97, 0.12) + 0.3 * sum(s for _, s in lights)
         ride = Ride(path.shape[:, 0].tolist(), path.shape[:, 1].tolist(), path.cumulative_s.tolist(), seconds, lights)
         lasts_ms, _ = self._until_blocked(ride, path, 0.0)
         act = Act("driving", lasts_ms, self._now_ms, ride, path, is_traffic=True, rate=1 / self._slow)
@@ -335,7 +346,7 @@ class Van:
     def _park(self, luck: Luck) -> Iterator[Act]:
         """Stand, look round, and creep into a gap: forth and back over a van's length or two."""
         hour = self._world.local.hour(self._now_ms)
-        searching_s = luck.lognormal("park", 42.0 if 9.5 <= hour < 16.5 else 30.0, 0.65)
+        searching_s = luck.lognormal("park", 30.0 if 9.5 <= hour < 16.5 else 20.0, 0.7)
         yield self._wait("parking", 8.0)
         here, heading = self._parked.position, self._parked.heading_deg
         there = offset(here, heading, luck.uniform("gap", 6, 14))
@@ -355,6 +366,10 @@ class Van:
         if behind.is_damaged and errand.service != "collection":
             yield self._wait("at_door", 90.0)
             return Outcome.DAMAGED, "the parcel is crushed"
+        if errand.service == "leave_safe" and not behind.missing and not luck.chance("meets somebody", 0.2):
+            yield from self._scan(there, work)
+            yield self._wait("at_door", work * luck.uniform("safe place", 15, 50))
+            return Outcome.DELIVERED_TO_SAFE_PLACE, ""
         if behind.is_answered:
             yield self._wait("at_door", behind.answers_after_s)
             if behind.refuses:
@@ -368,11 +383,6 @@ class Van:
                 return Outcome.PART, f"{len(behind.missing)} of {len(errand.parcels)} not found in the load"
             return Outcome.DELIVERED_TO_PERSON, ""
         may_be_left = errand.service in ("leave_safe", "hand_over") and not behind.missing
-        if errand.service == "leave_safe" and not errand.is_business and may_be_left:
-            yield self._wait("at_door", 25.0)
-            yield from self._scan(there, work)
-            yield self._wait("at_door", work * luck.uniform("safe place", 20, 60))
-            return Outcome.DELIVERED_TO_SAFE_PLACE, ""
         yield self._wait("at_door", luck.uniform("first ring", 55, 100))
         yield self._wait("at_door", luck.uniform("telephones", 40, 110))
         if may_be_left and behind.neighbour_takes:
@@ -504,11 +514,11 @@ def _fetching_s(errand: Errand, luck: Luck) -> float:
     """Finding the parcels in the van and loading them on arm or trolley."""
     count = max(1, len(errand.parcels))
     litres = errand.litres or sum(luck.lognormal(f"litres {k}", 11.0, 0.7) for k in range(count))
-    return (18 + 9 * count + 0.35 * litres) * luck.lognormal("fetching", 1.0, 0.3)
+    return (10 + 7 * count + 0.3 * litres) * luck.lognormal("fetching", 1.0, 0.3)
 
 
-def _walking_s(luck: Luck, walks_mps: float, same_door_index: int) -> float:
-    metres = luck.lognormal("walk", 22.0 if same_door_index else 38.0, 0.55)
+def _walking_s(luck: Luck, walks_mps: float, has_just_parked: bool) -> float:
+    metres = luck.lognormal("walk", 26.0 if has_just_parked else 18.0, 0.55)
     return min(metres, 250.0) / walks_mps
 
 
@@ -517,5 +527,5 @@ def _climbing_s(errand: Errand, luck: Luck) -> float:
     if floors == 0:
         return luck.uniform("hall", 3, 12)
     if errand.has_lift:
-        return luck.uniform("lift", 8, 65) + 3.2 * floors
-    return 14.0 * floors
+        return luck.uniform("lift", 5, 50) + 3.0 * floors
+    return 13.0 * floors
