@@ -201,7 +201,8 @@ def to_stop(order: OrderAccepted, told: TimeWindow) -> Stop:
     )
 
 
-# Seconds, from what parcel carriers' time studies agree on roughly; a day's own measurements replace them (the model).
+# Seconds: a first guess. The models multiply it and are trained on days planned by this sum (`firmware_sim.days`), so a
+# change here asks for a new training.
 PARKING_S = 60
 WALK_S = 45
 WALK_BUSINESS_S = 30

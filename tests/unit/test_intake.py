@@ -1,6 +1,7 @@
 """Every row of orders that comes in is accepted, doubted or refused, exactly once."""
 
 from datetime import date, datetime
+from typing import get_args
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -24,8 +25,10 @@ from cloud_hub.intake import (
     take_orders,
     to_stop,
 )
+from firmware_sim import days
 from shared.labels import make_gtin, make_s10, make_sscc
 from shared.quantities import EpochMs, Position, TimeWindow
+from shared.work import Service
 
 
 class Known(msgspec.Struct, frozen=True):
@@ -302,6 +305,14 @@ def test_an_order_becomes_a_stop_with_its_parcels_and_its_told_window():
 )
 def test_the_planned_service_time_follows_its_formula(changes, parcels, seconds):
     assert planned_service_s(order(**changes), parcels) == seconds
+
+
+@given(st.sampled_from(get_args(Service)), st.integers(1, 9), st.integers(0, 12), st.booleans(), st.booleans())
+def test_the_days_a_model_learns_from_plan_as_the_hub_does(service, parcels, floor, has_lift, is_business):
+    planned = planned_service_s(
+        order(service=service, floor=floor, has_lift=has_lift, is_business=is_business), parcels
+    )
+    assert days.planned_service_s(service, parcels, floor, has_lift, is_business) == planned
 
 
 cells = st.text(max_size=12) | st.sampled_from(
