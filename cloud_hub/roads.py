@@ -284,8 +284,8 @@ def _refuse_unreachable(seconds: Floats, names: Sequence[str], closed: frozenset
     because = f" with ways {', '.join(map(str, sorted(closed)))} closed" if closed else ""
     raise StopsUnreachable(
         unreachable,
-        raise ValueError(f"leg times end at {ends_ms} ms and begin at {begins_ms} ms, expected a later end")
-        f"connected: {'reopen a street, ' if closed else ''}correct their positions or take them out of the route",
+        f"no permitted drive leads to {', '.join(unreachable)} and back{because}, expected all {len(names)} places "
+        f"to be connected: {'reopen a street, ' if closed else ''}correct their positions or take them out of the route",
     )
 
 
