@@ -138,7 +138,7 @@ class FixAssembler:
         _check_fields(sentence)
         readings: list[Reading] = []
         repeats = (self._rmc if isinstance(sentence, pynmea2.RMC) else self._gga) is not None
-        if time_of_day != self._time or repeats:
+        if time_of_day != self._time or repeats or not self._kinds():
             readings += self._say()
             self._begin(time_of_day, at_ms)
         if isinstance(sentence, pynmea2.RMC):
