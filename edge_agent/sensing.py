@@ -383,7 +383,7 @@ class Sensing:
         keeps_pace = abs(told_ms - heard_ms) <= 0.25 * told_ms + 0.5 * self._limits.agreement_s * 1000
         if not keeps_pace:
             self._doubted, self._doubted_count = [fix], 1
-        return keeps_pace and self._doubted_count >= AGREEING
+        return self._doubted_count >= AGREEING
 
     def _forget_doubted(self) -> None:
         self._doubted, self._doubted_count = [], 0

@@ -151,6 +151,19 @@ def test_a_backlog_read_in_one_burst_is_not_taken_for_the_present():
     assert taken(sensing, fix(120.2, north_m=1_200, dated_s=120)) == [None]
 
 
+def test_a_backlog_that_trickles_in_ten_times_too_fast_is_not_the_present_either():
+    sensing = Sensing()
+    taken(sensing, fix(0))
+    backlog = [fix(600 + n / 10, north_m=10 * n, dated_s=n) for n in range(1, 100)]
+    assert set(taken(sensing, *backlog)) == {"FixTooOld"}
+
+
+def test_a_long_backlog_takes_no_more_memory_than_a_short_one():
+    sensing = Sensing()
+    taken(sensing, fix(0), *(fix(600 + n / 10_000, north_m=n, dated_s=n / 10) for n in range(1, 5_000)))
+    assert len(repr(vars(sensing))) < 5_000
+
+
 def test_a_wrong_clock_of_ours_is_found_out_and_does_not_blind_us():
     sensing = Sensing()
     outcome = taken(sensing, *(fix(n, dated_s=3_600 + n) for n in range(5)))
@@ -228,6 +241,13 @@ def test_wheels_and_fixes_together_do_not_count_a_metre_twice():
     sensing = Sensing()
     for n in range(21):
         taken(sensing, wheels(n, 10.0), fix(n + 0.01, north_m=10 * n, speed_mps=10.0))
+    assert sensing.believe(at(20)).odometer_m == pytest.approx(200, abs=1)
+
+
+def test_metres_counted_by_wheels_that_then_fell_silent_are_not_counted_again_by_the_next_fix():
+    sensing = Sensing()
+    taken(sensing, fix(0, speed_mps=10.0), *(wheels(n, 10.0) for n in range(11)))
+    taken(sensing, fix(20, north_m=200, speed_mps=10.0))
     assert sensing.believe(at(20)).odometer_m == pytest.approx(200, abs=1)
 
 
