@@ -1,24 +1,30 @@
 """Improve the order of a van's remaining stops until a deadline, and never hand back a worse one.
 
-The search is C (`_resequence.c`, reached through ctypes, so it needs no Python ABI and releases the GIL); the last word is
-`routes.evaluate`'s: an order the exact evaluator does not find allowed and cheaper than the one given is not returned.
+The search is C (`_resequence.c`, reached through ctypes, so it needs no Python ABI and releases the GIL); the last word
+is `routes.evaluate`'s: an order the exact evaluator does not find allowed and cheaper than the one given is not
+returned.
 """
 
+from __future__ import annotations
+
 import ctypes
+import os
 import time
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from shared.routes import Cost, OrderRefused, RouteProblem, check, evaluate
 
-LIBRARY = Path(__file__).with_name("_resequence.so")
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+LIBRARY = os.path.join(os.path.dirname(__file__), "_resequence.so")  # Importing pathlib would take 4 ms.
 
 Clock = Literal["monotonic", "thread_cpu"]
-"""What a limit is measured by: the world's time, or the CPU time of the calling thread (for benchmarks on shared machines)."""
+"""What a limit is measured by: the world's time, or the CPU time of the calling thread (for benchmarks on shared
+machines).
+"""
 
 _NEVER = 2**62
 _CLOCKS = {"monotonic": time.monotonic_ns, "thread_cpu": time.thread_time_ns}
@@ -34,12 +40,11 @@ class Unlimited(ValueError):
     """A search needs a limit in milliseconds, in iterations, or both."""
 
 
-@dataclass(frozen=True, slots=True)
-class Resequenced:
+class Resequenced(NamedTuple):
     """What came out. `order` and `cost` are those given when nothing better was found.
 
-    `iterations_used` counts looks (scans of one stop's moves): the same problem, seed and that many iterations give the same order on
-    every architecture, whatever limit ended this search.
+    `iterations_used` counts looks (scans of one stop's moves): the same problem, seed and that many iterations give the
+    same order on every architecture, whatever limit ended this search.
     """
 
     order: tuple[int, ...]
@@ -56,7 +61,10 @@ class _Problem(ctypes.Structure):
     _fields_ = (
         [(name, ctypes.c_int32) for name in ("nodes", "slices", "stops", "frozen", "start", "end")]
         + [(name, ctypes.c_void_p) for name in ("travel", "slice_ends")]
-        + [(name, ctypes.c_void_p) for name in ("service", "earliest", "latest", "lateness_weight", "load_change", "order")]
+        + [
+            (name, ctypes.c_void_p)
+            for name in ("service", "earliest", "latest", "lateness_weight", "load_change", "order")
+        ]
         + [(name, ctypes.c_int64) for name in ("leave", "changed_arc_cost", "load_now", "capacity")]
         + [(name, ctypes.c_int32) for name in ("pairs", "has_break")]
         + [(name, ctypes.c_void_p) for name in ("before", "after")]
@@ -73,7 +81,7 @@ class _Answer(ctypes.Structure):
 
 def _load() -> ctypes.CDLL:
     try:
-        library = ctypes.CDLL(str(LIBRARY))
+        library = ctypes.CDLL(LIBRARY)
     except OSError as error:
         raise KernelMissing(f"no kernel at {LIBRARY} ({error}): `make install` builds it") from error
     library.ww_resequence.argtypes = [
@@ -100,10 +108,12 @@ def resequence(
     seed: int = 0,
     clock: Clock = "monotonic",
 ) -> Resequenced:
-    """The best order of `problem.order` found within `limit_ms` milliseconds (the whole call) or `iterations` looks, whichever ends first.
+    """The best order of `problem.order` found within `limit_ms` milliseconds (the whole call) or `iterations` looks,
+    whichever ends first.
 
-    The frozen head, precedence and capacity are kept; the result never costs more than the order given, by `routes.evaluate`.
-    Raises `Unlimited` without any limit, `OrderRefused` when the order given itself breaks a hard constraint.
+    The frozen head, precedence and capacity are kept; the result never costs more than the order given, by
+    `routes.evaluate`. Raises `Unlimited` without any limit, `OrderRefused` when the order given itself breaks a hard
+    constraint.
     """
     read_ns = _CLOCKS[clock]
     began_ns = read_ns()
@@ -128,10 +138,13 @@ def resequence(
 def _search(
     problem: RouteProblem, deadline_ns: int, clock: Clock, most_looks: int, seed: int
 ) -> tuple[tuple[int, ...], int, tuple[int, int]]:
-    """What the kernel itself says: its order, the looks it used, and its own totals of the order given and of the one found."""
+    """What the kernel itself says: its order, the looks it used, and its own totals of the order given and of the one
+    found.
+    """
     rest = problem.rest
     columns = np.array(
-        [problem.service, problem.earliest, problem.latest, problem.lateness_weight, problem.load_change], dtype=np.int64
+        [problem.service, problem.earliest, problem.latest, problem.lateness_weight, problem.load_change],
+        dtype=np.int64,
     )
     row_bytes = columns.strides[0]
     order = np.array(problem.order, dtype=np.int32)

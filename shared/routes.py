@@ -1,15 +1,22 @@
-"""Say what an order of stops costs and whether it is allowed: the exact evaluator every other judgement is measured against.
+"""Say what an order of stops costs and whether it is allowed: the exact evaluator every other judgement is measured
+against.
 
-One van, standing at a start node, still has stops to serve. An order of those stops is driven from front to back without ever waiting on
-purpose except where a faster slice of travel times is about to begin, so an order alone decides every instant of the day.
-Plain integers and plain loops: the kernel in `resequence` is fast, this module is right.
+One van, standing at a start node, still has stops to serve. An order of those stops is driven from front to back
+without ever waiting on purpose except where a faster slice of travel times is about to begin, so an order alone decides
+every instant of the day. Plain integers and plain loops: the kernel in `resequence` is fast, this module is right.
 """
+
+from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import numpy.typing as npt
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
 
 MOST_STOPS = 250
 """A van's remaining day never holds more; the kernel's deadline is promised up to here."""
@@ -35,14 +42,14 @@ class OrderRefused(ValueError):
     """The order breaks a hard constraint of its route."""
 
 
-@dataclass(frozen=True, slots=True)
-class Break:
+# The small values here are named tuples because each dataclass adds a millisecond to the start of every agent.
+class Break(NamedTuple):
     """A rest the driver must take once.
 
-    The break begins at the first of these moments at or after `earliest`: the van is about to leave for its next stop (or for the end node),
-    or it stands in front of a closed window and the whole break fits before the window opens. In the first case everything after it
-    moves by `duration`, in the second nothing does. A route that ends before such a moment has its break at its end.
-    Beginning after `latest` costs `lateness_weight` per time unit.
+    The break begins at the first of these moments at or after `earliest`: the van is about to leave for its next stop
+    (or for the end node), or it stands in front of a closed window and the whole break fits before the window opens. In
+    the first case everything after it moves by `duration`, in the second nothing does. A route that ends before such a
+    moment has its break at its end. Beginning after `latest` costs `lateness_weight` per time unit.
     """
 
     duration: int
@@ -53,22 +60,25 @@ class Break:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class RouteProblem:
-    """What one van still has to do; every time and cost is an integer in one unit (seconds, say) that the caller chooses.
+    """What one van still has to do; every time and cost is an integer in one unit (seconds, say) that the caller
+    chooses.
 
-    `travel` has shape (slices, n, n), dtype int32: entry [s, a, b] is the time from node a to node b when leaving in slice s. Slice s holds the
-    departures before `slice_ends[s]` and not before `slice_ends[s - 1]`; the last slice has no end, so there is one end less
-    than there are slices. **A later departure never arrives earlier** (FIFO): where waiting for a faster slice pays, the arrival is
-    that of the van that waited, min over all departures >= t of departure + travel, and the wait counts as driving.
+    `travel` has shape (slices, n, n), dtype int32: entry [s, a, b] is the time from node a to node b when leaving in
+    slice s. Slice s holds the departures before `slice_ends[s]` and not before `slice_ends[s - 1]`; the last slice has
+    no end, so there is one end less than there are slices. **A later departure never arrives earlier** (FIFO): where
+    waiting for a faster slice pays, the arrival is that of the van that waited, min over all departures >= t of
+    departure + travel, and the wait counts as driving.
 
-    `order` is the order now driven: distinct nodes without `start` and `end`; nodes in none of the three do not take part. Its first
-    `frozen` stops stay where they are. `service`, `earliest`, `latest`, `lateness_weight` and `load_change` have one entry per node. Service begins
-    on arrival or at `earliest`, whichever is later, and lasts `service`; beginning after `latest` costs `lateness_weight` per time unit.
-    The van leaves `start` at `leave` (the start node's own window and service are over). With an `end` node the route finishes when service
-    may begin there, its window weighs like a stop's, its service does not count; with `end=None` it finishes when the last service ends.
+    `order` is the order now driven: distinct nodes without `start` and `end`; nodes in none of the three do not take
+    part. Its first `frozen` stops stay where they are. `service`, `earliest`, `latest`, `lateness_weight` and
+    `load_change` have one entry per node. Service begins on arrival or at `earliest`, whichever is later, and lasts
+    `service`; beginning after `latest` costs `lateness_weight` per time unit. The van leaves `start` at `leave` (the
+    start node's own window and service are over). With an `end` node the route finishes when service may begin there,
+    its window weighs like a stop's, its service does not count; with `end=None` it finishes when the last service ends.
 
-    `precedence` holds pairs (a, b): a is served before b. The load after every stop is at most `capacity` (None: no limit).
-    Every arc driven that is not in the order now driven costs `changed_arc_cost`. Finishing after `shift_end` costs
-    `shift_weight` per time unit.
+    `precedence` holds pairs (a, b): a is served before b. The load after every stop is at most `capacity` (None: no
+    limit). Every arc driven that is not in the order now driven costs `changed_arc_cost`. Finishing after `shift_end`
+    costs `shift_weight` per time unit.
 
     Raises `BadRoute` naming the first contradiction found.
     """
@@ -108,8 +118,7 @@ class RouteProblem:
         return int(self.travel.shape[1])
 
 
-@dataclass(frozen=True, slots=True)
-class Cost:
+class Cost(NamedTuple):
     """What an order costs and when things happen; `begins` has the instant service begins at each stop, in order."""
 
     driving: int
@@ -123,7 +132,9 @@ class Cost:
 
     @property
     def total(self) -> int:
-        """The one number orders are compared by: time driven, weighted lateness of every kind, and the price of changed arcs."""
+        """The one number orders are compared by: time driven, weighted lateness of every kind, and the price of changed
+        arcs.
+        """
         return self.driving + self.lateness + self.changed_arcs + self.rest_lateness + self.shift_overrun
 
 
@@ -140,7 +151,9 @@ def arrival(problem: RouteProblem, a: int, b: int, departure: int) -> int:
 
 
 def evaluate(problem: RouteProblem, order: Sequence[int]) -> Cost:
-    """What driving `order` (a permutation of `problem.order`) costs, by driving it. Hard constraints are `check`'s business."""
+    """What driving `order` (a permutation of `problem.order`) costs, by driving it. Hard constraints are `check`'s
+    business.
+    """
     rest = problem.rest
     known_arcs = set(_arcs(problem, problem.order))
     begins: list[int] = []
@@ -184,7 +197,10 @@ def check(problem: RouteProblem, order: Sequence[int]) -> list[str]:
     if len(order) != len(problem.order) or set(order) != expected:
         missing = sorted(expected.difference(order))
         strange = sorted(set(order) - expected)
-        return [f"order is no permutation of the route's {len(expected)} stops: missing {missing}, strange or repeated {strange}"]
+        return [
+            f"order is no permutation of the route's {len(expected)} stops: "
+            f"missing {missing}, strange or repeated {strange}"
+        ]
     objections = []
     head = problem.order[: problem.frozen]
     if tuple(order[: problem.frozen]) != head:
@@ -207,7 +223,7 @@ def check(problem: RouteProblem, order: Sequence[int]) -> list[str]:
 
 def _arcs(problem: RouteProblem, order: Sequence[int]) -> list[tuple[int, int]]:
     path = [problem.start, *order] + ([] if problem.end is None else [problem.end])
-    return list(zip(path, path[1:], strict=False))
+    return list(pairwise(path))
 
 
 def _take_arrays(problem: RouteProblem) -> None:
@@ -243,7 +259,7 @@ def _check_travel(problem: RouteProblem) -> None:
         raise BadRoute(f"travel has shape {shape}, expected (slices, n, n)")
     if len(problem.slice_ends) != shape[0] - 1:
         raise BadRoute(f"{shape[0]} slices need {shape[0] - 1} slice_ends, found {len(problem.slice_ends)}")
-    for sooner, later in zip(problem.slice_ends, problem.slice_ends[1:], strict=False):
+    for sooner, later in pairwise(problem.slice_ends):
         if later <= sooner:
             raise BadRoute(f"slice_ends must rise, found {sooner} followed by {later}")
 
@@ -297,6 +313,8 @@ def _check_constraints(problem: RouteProblem) -> None:
     for before, after in problem.precedence:
         if not (0 <= before < problem.nodes and 0 <= after < problem.nodes) or before == after:
             raise BadRoute(f"precedence ({before}, {after}) does not name two nodes of 0..{problem.nodes - 1}")
+    if problem.capacity is not None and problem.capacity < 0:
+        raise BadRoute(f"capacity is {problem.capacity}, expected 0 or more, or None for no limit")
     loads = [problem.load_now, *problem.load_change, problem.capacity or 0]
     if max(loads, key=abs) >= 2**40 or min(loads) <= -(2**40):
         raise BadRoute(f"loads reach {max(loads, key=abs)}, expected less than 2**40")
@@ -321,12 +339,16 @@ def _check_horizon(problem: RouteProblem) -> None:
     longest += int(problem.travel.max(initial=0)) * (len(taking_part) + 1)
     longest += 0 if problem.rest is None else problem.rest.duration
     if longest >= LONGEST_DAY:
-        raise BadRoute(f"the route could last {longest} time units, expected less than {LONGEST_DAY}: use a coarser unit")
+        raise BadRoute(
+            f"the route could last {longest} time units, expected less than {LONGEST_DAY}: use a coarser unit"
+        )
     deadlines = [problem.latest[node] for node in taking_part]
     deadlines += [] if problem.shift_end is None else [problem.shift_end]
     deadlines += [] if problem.rest is None else [problem.rest.latest]
     if min(deadlines, default=problem.leave) < problem.leave - LONGEST_DAY:
-        raise BadRoute(f"a window closed at {min(deadlines)}, more than {LONGEST_DAY} before the van leaves at {problem.leave}")
+        raise BadRoute(
+            f"a window closed at {min(deadlines)}, more than {LONGEST_DAY} before the van leaves at {problem.leave}"
+        )
     instants = [problem.leave, *deadlines, *problem.slice_ends, *problem.earliest]
     if max(map(abs, instants)) > 2**62:
         raise BadRoute(f"instant {max(instants, key=abs)} is beyond 2**62")

@@ -4,9 +4,9 @@ Hatchling calls `KernelHook` whenever the project is installed or a wheel is mad
 
     python deploy/packaging/build_kernel.py [--target aarch64-linux-gnu] [--out DIRECTORY]
 
-A compiler on PATH (`cc`) is used when there is one and no other target is asked for; else the `ziglang` package from PyPI compiles and
-cross-compiles. WAYWARDEN_KERNEL_TARGET names the target for wheels, so one machine makes the wheels of every architecture.
-The library knows nothing of Python's ABI: one wheel per architecture serves every Python 3.
+A compiler on PATH (`cc`) is used when there is one and no other target is asked for; else the `ziglang` package from
+PyPI compiles and cross-compiles. WAYWARDEN_KERNEL_TARGET names the target for wheels, so one machine makes the wheels
+of every architecture. The library knows nothing of Python's ABI: one wheel per architecture serves every Python 3.
 """
 
 import argparse
@@ -29,8 +29,20 @@ SOURCE = ROOT / "shared" / "_resequence.c"
 LIBRARY_NAME = "_resequence.so"
 TARGET_SETTING = "WAYWARDEN_KERNEL_TARGET"
 
-# No -march=native: the library runs on every machine of its architecture. No floating point is used, so no flag can change a result.
-FLAGS = ["-std=c11", "-O2", "-fPIC", "-shared", "-fvisibility=hidden", "-fno-strict-overflow", "-D_GNU_SOURCE", "-s", "-Wall", "-Wextra"]
+# No -march=native: the library runs on every machine of its architecture. No floating point is used, so no flag can
+# change a result.
+FLAGS = [
+    "-std=c11",
+    "-O2",
+    "-fPIC",
+    "-shared",
+    "-fvisibility=hidden",
+    "-fno-strict-overflow",
+    "-D_GNU_SOURCE",
+    "-s",
+    "-Wall",
+    "-Wextra",
+]
 
 
 class NoCompiler(RuntimeError):
@@ -42,7 +54,9 @@ class CompilerFailed(RuntimeError):
 
 
 def compiler(target: str | None) -> list[str]:
-    """The command that compiles C for `target` (a triple such as aarch64-linux-gnu; None: this machine). Raises `NoCompiler`."""
+    """The command that compiles C for `target` (a triple such as aarch64-linux-gnu; None: this machine). Raises
+    `NoCompiler`.
+    """
     if target is None and shutil.which("cc"):
         return ["cc"]
     if importlib.util.find_spec("ziglang") is None:
@@ -51,7 +65,9 @@ def compiler(target: str | None) -> list[str]:
 
 
 def compile_kernel(directory: Path, target: str | None = None) -> Path:
-    """Compile the kernel into `directory`; returns the library. Raises `NoCompiler` or `CompilerFailed`, which quotes the compiler."""
+    """Compile the kernel into `directory`; returns the library. Raises `NoCompiler` or `CompilerFailed`, which quotes
+    the compiler.
+    """
     directory.mkdir(parents=True, exist_ok=True)
     library = directory / LIBRARY_NAME
     fresh = directory / f"{LIBRARY_NAME}.new"
@@ -74,13 +90,15 @@ def wheel_tag(target: str | None) -> str:
     return f"py3-none-{platform.replace('-', '_').replace('.', '_')}"
 
 
-class KernelHook(BuildHookInterface):
+class KernelHook(BuildHookInterface):  # type: ignore[type-arg]  # Generic only in hatchling's own stubs.
     """Puts the compiled kernel beside `shared/resequence.py` before files are collected."""
 
     PLUGIN_NAME = "custom"
 
     def dependencies(self) -> list[str]:
-        """What the build needs beyond hatchling: a compiler from PyPI when the machine has none, or the target is another one."""
+        """What the build needs beyond hatchling: a compiler from PyPI when the machine has none, or the target is
+        another one.
+        """
         return [] if shutil.which("cc") and not os.environ.get(TARGET_SETTING) else ["ziglang"]
 
     def initialize(self, version: str, build_data: dict[str, Any]) -> None:

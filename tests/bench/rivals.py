@@ -1,7 +1,8 @@
 """Let OR-Tools and PyVRP re-sequence the same routes as the kernel, under a clock that follows their CPU time.
 
-As a program it reads pickled jobs from standard input and prints one line of JSON per finished run; `run_rivals` starts it that way
-with `cpuclock.c` preloaded, because both solvers read wall clocks. Every order they return is costed by `routes.evaluate`.
+As a program it reads pickled jobs from standard input and prints one line of JSON per finished run; `run_rivals` starts
+it that way with `cpuclock.c` preloaded, because both solvers read wall clocks. Every order they return is costed by
+`routes.evaluate`.
 """
 
 import json
@@ -43,7 +44,8 @@ def run_rivals(jobs: Sequence[Any], limits: Sequence[int], advance: Callable[[],
             stdout=subprocess.PIPE,
             env={**os.environ, "LD_PRELOAD": str(clock), "OMP_NUM_THREADS": "1"},
         )
-        assert child.stdin is not None and child.stdout is not None
+        assert child.stdin is not None
+        assert child.stdout is not None
         pickle.dump([[_plain(job.problem) for job in jobs], sorted(limits)], child.stdin)
         child.stdin.close()
         for line in child.stdout:
@@ -77,6 +79,8 @@ class _Model:
             for b in range(1, self.size):
                 if b != a + 1 and not (problem.end is None and b == self.size - 1):
                     self.cost[a, b] += problem.changed_arc_cost
+        for matrix in (self.travel, self.cost):
+            np.fill_diagonal(matrix, 0)
         leave = problem.leave
         ends = [] if problem.end is None else [problem.end]
         self.opens = [0, *(max(0, problem.earliest[node] - leave) for node in [*problem.order, *ends])]
@@ -93,7 +97,10 @@ class _Model:
 
 def ortools_order(problem: RouteProblem, limit_ms: int) -> list[int]:
     """OR-Tools' answer: soft upper bounds on the cumul, warm start, guided local search."""
-    from ortools.constraint_solver import pywrapcp, routing_enums_pb2
+    from ortools.constraint_solver import (  # type: ignore[import-untyped]  # OR-Tools ships no types.
+        pywrapcp,
+        routing_enums_pb2,
+    )
 
     model = _Model(problem)
     manager = pywrapcp.RoutingIndexManager(model.size, 1, [0], [model.size - 1])
@@ -135,31 +142,25 @@ def pyvrp_order(problem: RouteProblem, limit_ms: int) -> list[int]:
 
     model = _Model(problem)
     end = model.size - 1
-    clients = [pyvrp.Client(0, 0, tw_early=model.opens[i], tw_late=max(model.opens[i], model.closes[i])) for i in range(1, end)]
-    depots = [pyvrp.Depot(0, 0), pyvrp.Depot(0, 0, tw_early=model.opens[end], tw_late=max(model.opens[end], model.closes[end]))]
-    # PyVRP numbers depots first.
-    place = [0, end, *range(1, end)]
-    far = 2**40
-    data = pyvrp.ProblemData(
-        clients,
-        depots,
-        [pyvrp.VehicleType(num_available=1, start_depot=0, end_depot=1, tw_early=0, tw_late=far, start_late=0)],
-        [model.cost[np.ix_(place, place)]],
-        [model.travel[np.ix_(place, place)]],
-    )
+    windows = [(opens, max(opens, closes)) for opens, closes in zip(model.opens, model.closes, strict=True)]
+    clients = [pyvrp.Client(node, tw_early=windows[node][0], tw_late=windows[node][1]) for node in range(1, end)]
+    depots = [pyvrp.Depot(0), pyvrp.Depot(end, tw_early=windows[end][0], tw_late=windows[end][1])]
+    van = pyvrp.VehicleType(start_depot=0, end_depot=1, start_late=0)
+    places = [pyvrp.Location(0, 0) for _ in range(model.size)]
+    data = pyvrp.ProblemData(places, clients, depots, [van], [model.cost], [model.travel])  # type: ignore[list-item]  # PyVRP's stub spells ndarray[int].
     penalty = max(model.weights) or 1
-    start = pyvrp.Solution(data, [pyvrp.Route(data, list(range(2, end + 1)), 0)])
-    parameters = pyvrp.SolveParams(
-        penalty=pyvrp.PenaltyParams(min_penalty=penalty, max_penalty=penalty),
-        **({} if limit_ms else {}),
-    )
     result = pyvrp.solve(
-        data, MaxRuntime(limit_ms / 1000), seed=1, collect_stats=False, display=False, params=parameters, initial_solution=start
+        data,
+        MaxRuntime(limit_ms / 1000),
+        seed=1,
+        collect_stats=False,
+        params=pyvrp.SolveParams(penalty=pyvrp.PenaltyParams(min_penalty=penalty, max_penalty=penalty)),
+        initial_solution=pyvrp.Solution(data, [pyvrp.Route(data, list(range(end - 1)), 0)]),
     )
     routes = result.best.routes()
     if len(routes) != 1 or routes[0].num_clients() != end - 1:
         return list(problem.order)
-    return model.order([client - 1 for client in routes[0].visits()])
+    return model.order([visit.idx + 1 for visit in routes[0] if visit.is_client()])
 
 
 def main() -> None:

@@ -39,7 +39,8 @@ def test_the_golden_orders_are_found_on_aarch64_too(aarch64_program: Path) -> No
     for case in sorted(GOLDEN):
         problem, looks = golden_route(case)
         asked.append(f"{spelled(problem)} {looks} {case}")
-    done = subprocess.run([str(emulator), str(aarch64_program)], input="\n".join(asked), capture_output=True, text=True, check=True)
+    command = [str(emulator), str(aarch64_program)]
+    done = subprocess.run(command, input="\n".join(asked), capture_output=True, text=True, check=True)
     answered = [tuple(map(int, line.split())) for line in done.stdout.splitlines()]
     assert answered == [GOLDEN[case] for case in sorted(GOLDEN)]
 
