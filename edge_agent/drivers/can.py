@@ -1,7 +1,8 @@
 """Read the vehicle's bus: OBD-II asked over ISO-TP in vans, J1939 listened to in trucks.
 
 The bus is python-can's, named by URL: `can+socketcan://can0` for hardware, `can+udp_multicast://239.74.163.2:43113` for
-the simulator in another process, `can+<any other interface of python-can>://channel?bitrate=500000`.
+the simulator in another process of this machine (`shared.near_bus`; with `?hops=1` for one on another machine),
+`can+<any other interface of python-can>://channel?bitrate=500000`.
 
 `ObdDriver` is a tester (SAE J1979, ISO 15765-4, 11-bit ids): it asks service 01 on 0x7DF and takes answers from 0x7E8.
 The speed is asked by itself five times a second; what changes slowly is asked in one request of several PIDs, whose
@@ -33,6 +34,7 @@ from edge_agent.sensing import (
     Reading,
     WheelSpeed,
 )
+from shared.near_bus import NearBus
 from shared.quantities import EpochMs
 
 if TYPE_CHECKING:
@@ -392,8 +394,7 @@ def open_bus(url: str, filters: Iterable[can.typechecking.CanFilter] = ()) -> ca
     try:
         bus: can.BusABC
         if interface == "udp_multicast":
-            # Hop limit 0 keeps simulated frames on this machine: two demos in one office do not mix their vans.
-            bus = can.Bus(interface=interface, channel=parts.hostname, port=parts.port or 43113, hop_limit=0, fd=False)
+            bus = _open_multicast(parts)
         else:
             bus = can.Bus(interface=interface, channel=parts.netloc + parts.path, **_bitrate_of(parts))
         bus.set_filters(list(filters) or None)
@@ -402,8 +403,17 @@ def open_bus(url: str, filters: Iterable[can.typechecking.CanFilter] = ()) -> ca
     return bus
 
 
+def _open_multicast(parts: SplitResult) -> can.BusABC:
+    """On this machine only, so that two demos in one office do not mix their vans, unless `hops` says how far."""
+    group, port = parts.hostname or "", parts.port or 43113
+    hops = _whole_number_in(parts, "hops", "routers to cross, such as 1")
+    if not hops:
+        return NearBus(group, port)
+    return can.Bus(interface="udp_multicast", channel=group, port=port, hop_limit=hops, fd=False)
+
+
 def check_can_url(url: str) -> tuple[str, SplitResult]:
-    """The interface of python-can and the rest of a CAN bus's URL. Raises DeviceUrlWrong, saying what is wrong and how to write it."""
+    """The interface of python-can and the rest of a CAN bus's URL. Raises DeviceUrlWrong, saying what to write."""
     scheme, _, rest = url.partition("://")
     try:
         # Split without the scheme: RFC 3986 knows no underscore in one, python-can's names do.
@@ -422,13 +432,19 @@ def check_can_url(url: str) -> tuple[str, SplitResult]:
     if not parts.netloc and not parts.path:
         raise DeviceUrlWrong(f"{url!r} lacks a channel; expected can+socketcan://can0")
     _bitrate_of(parts)
+    _whole_number_in(parts, "hops", "routers to cross, such as 1")
     return interface, parts
 
 
 def _bitrate_of(parts: SplitResult) -> dict[str, Any]:
-    written = parse_qs(parts.query).get("bitrate", [None])[-1]
+    bitrate = _whole_number_in(parts, "bitrate", "bits per second, such as 250000")
+    return {} if bitrate is None else {"bitrate": bitrate}
+
+
+def _whole_number_in(parts: SplitResult, name: str, expected: str) -> int | None:
+    written = parse_qs(parts.query).get(name, [None])[-1]
     if written is None:
-        return {}
+        return None
     if not written.isascii() or not written.isdigit() or len(written) > 8:
-        raise DeviceUrlWrong(f"bitrate={written!r} is no bit rate; expected bits per second, such as 250000")
-    return {"bitrate": int(written)}
+        raise DeviceUrlWrong(f"{name}={written!r} in the bus's URL; expected {expected}")
+    return int(written)

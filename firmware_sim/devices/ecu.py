@@ -18,6 +18,7 @@ import can
 import isotp
 
 from firmware_sim.devices import Truth, VanTruth
+from shared.near_bus import NearBus
 
 if TYPE_CHECKING:
     from cantools.database.can import Database
@@ -234,6 +235,6 @@ def open_bus(url: str) -> can.BusABC:
     # Split without the scheme: RFC 3986 knows no underscore in one, python-can's names do.
     parts = urlsplit(f"//{rest}")
     if interface == "udp_multicast":
-        # Hop limit 0: simulated frames stay on this machine.
-        return can.Bus(interface=interface, channel=parts.hostname, port=parts.port or 43113, hop_limit=0, fd=False)
+        # Simulated frames stay on this machine.
+        return NearBus(parts.hostname or "", parts.port or 43113)
     return can.Bus(interface=interface, channel=parts.netloc + parts.path)

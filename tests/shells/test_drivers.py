@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 import can
 import pytest
+from can.interfaces.udp_multicast.utils import unpack_message
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -45,6 +46,7 @@ from edge_agent.sensing import (
     VoidFix,
     WheelSpeed,
 )
+from shared.near_bus import NearBus
 from shared.quantities import EpochMs
 
 NOON_MS = 1_780_000_000_000
@@ -540,10 +542,11 @@ def test_garbage_on_the_group_is_counted_and_the_next_frame_read(bus_url, heard,
     health_when(driver, lambda health: health.is_listening)
     port = int(bus_url.rpartition(":")[2])
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as stranger:
+        stranger.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, socket.inet_aton("127.0.0.1"))
         for noise in (b"", b"\x00", b"hello", b"\xc1" * 50, b"\x81\xa1a\x01", b"\xff" * 3000, b"\x80"):
-            stranger.sendto(noise, ("127.0.0.1", port))
+            stranger.sendto(noise, ("239.74.163.2", port))
     health_when(driver, lambda health: health.refused.get("CanFrameUnreadable", 0) >= 5)
-    with can.Bus(interface="udp_multicast", channel="239.74.163.2", port=port, hop_limit=0, fd=False) as truck:
+    with NearBus("239.74.163.2", port) as truck:
         truck.send(can.Message(arbitration_id=0x18FEF100, data=b"\xff\x00\x32" + b"\xff" * 5, is_extended_id=True))
         assert heard.next(WheelSpeed).speed_mps == pytest.approx(50 / 3.6)
     assert driver.health().connections == 1
@@ -551,7 +554,7 @@ def test_garbage_on_the_group_is_counted_and_the_next_frame_read(bus_url, heard,
 
 def test_an_ecu_that_answers_nonsense_is_counted_and_still_read(bus_url, heard, started):
     port = int(bus_url.rpartition(":")[2])
-    with can.Bus(interface="udp_multicast", channel="239.74.163.2", port=port, hop_limit=0, fd=False) as ecu:
+    with NearBus("239.74.163.2", port) as ecu:
         driver = begin(open_can(bus_url, "obd2", now_ms, heard.readings.put), started)
         health_when(driver, lambda health: health.is_listening)
         nonsense = [
@@ -573,6 +576,19 @@ def test_an_ecu_that_answers_nonsense_is_counted_and_still_read(bus_url, heard, 
         assert heard.next(WheelSpeed).speed_mps == pytest.approx(50 / 3.6)
 
 
+def test_a_frame_on_the_near_bus_is_a_datagram_as_python_can_packs_it(bus_url):
+    port = int(bus_url.rpartition(":")[2])
+    frame = can.Message(arbitration_id=0x18FEF100, data=b"\x01\x02", is_extended_id=True)
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as listener, NearBus("239.74.163.2", port) as near:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.settimeout(10)
+        listener.bind(("239.74.163.2", port))
+        group = socket.inet_aton("239.74.163.2") + socket.inet_aton("127.0.0.1")
+        listener.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, group)
+        near.send(frame)
+        assert unpack_message(listener.recv(4096)).equals(frame)
+
+
 @pytest.mark.parametrize(
     ("url", "words"),
     [
@@ -581,7 +597,8 @@ def test_an_ecu_that_answers_nonsense_is_counted_and_still_read(bus_url, heard, 
         ("can+udp_multicast://", "lacks a group"),
         ("can+udp_multicast://239.74.163.2:notaport", "expected can"),
         ("can+socketcan://", "lacks a channel"),
-        ("can+slcan:///dev/ttyACM0?bitrate=fast", "is no bit rate"),
+        ("can+udp_multicast://239.74.163.2:4000?hops=far", "expected routers to cross"),
+        ("can+slcan:///dev/ttyACM0?bitrate=fast", "expected bits per second"),
     ],
 )
 def test_a_wrong_url_of_a_bus_says_how_to_write_it(url, words):
