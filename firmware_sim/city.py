@@ -6,17 +6,18 @@ Nothing here is told to an agent; it finds out by driving.
 """
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from firmware_sim.ground import Course, LocalTime, Place, Unreachable
 from firmware_sim.luck import Luck
-from shared.citymap import ROAD_CLASSES, CityMap, Snap
+from shared.citymap import ROAD_CLASSES, CityMap, OffTheMap, Snap
 from shared.quantities import Position
-from shared.streets import HOUR_FACTORS, Path, Streets
+from shared.streets import HOUR_FACTORS, NoWayThrough, Path, Streets
 from shared.work import Depot
 
-HOUR_MS = 3_600_000
 MOOD_MS = 40 * 60_000
 """Traffic's mood drifts between knots this far apart, so that lateness is correlated from one leg to the next."""
 
@@ -41,25 +42,6 @@ class Weather:
 DRY = Weather("dry", 1.0, 1.0, 14.0)
 RAIN = Weather("rain", 1.07, 1.05, 8.0)
 SNOW = Weather("snow", 1.24, 1.14, -3.0)
-
-
-@dataclass(frozen=True, slots=True)
-class LocalTime:
-    """The hour people live by: domain time plus a fixed offset."""
-
-    utc_offset_s: int = 7_200
-
-    def hour(self, instant_ms: int) -> float:
-        """Hours since local midnight, 0 to 24."""
-        return ((instant_ms / 1000 + self.utc_offset_s) % 86_400) / 3600
-
-    def weekday(self, instant_ms: int) -> int:
-        """0 for Monday. 1970-01-01 was a Thursday."""
-        return int((instant_ms / 1000 + self.utc_offset_s) // 86_400 + 3) % 7
-
-    def midnight_ms(self, instant_ms: int) -> int:
-        """The local midnight before this instant."""
-        return instant_ms - int(self.hour(instant_ms) * HOUR_MS)
 
 
 class Traffic:
@@ -115,9 +97,9 @@ def _rush(hour: int) -> float:
 
 
 class World:
-    """Streets as everybody knows them and as they truly are, closures included.
+    """Streets as everybody knows them and as they truly are, closures included: the `Ground` of the vans of one day.
 
-    `closed` may grow while vans drive. Paths and snaps are remembered: a town has few places and many days.
+    `closed` may grow while vans drive. Courses and places are remembered: a town has few places and many days.
     """
 
     def __init__(self, city: CityMap, streets: Streets, traffic: Traffic, local: LocalTime) -> None:
@@ -126,8 +108,8 @@ class World:
         self.local = local
         self.closed: set[int] = set()
         self._streets = {frozenset[int](): streets}
-        self._snaps: dict[Position, Snap] = {}
-        self._paths: dict[tuple[Snap, Snap, int, frozenset[int]], Path] = {}
+        self._places: dict[Position, Place] = {}
+        self._paths: dict[tuple[Place, Place, int, frozenset[int]], Path] = {}
 
     def on_another_day(self, traffic: Traffic) -> "World":
         """The same town under another day's traffic, nothing closed; what is known of its streets is kept."""
@@ -135,38 +117,93 @@ class World:
         other.__dict__.update(self.__dict__, traffic=traffic, closed=set())
         return other
 
-    def snap(self, position: Position) -> Snap:
-        """The place on the streets; raises shared.citymap.OffTheMap when there is none near."""
-        found = self._snaps.get(position)
+    @property
+    def work_factor(self) -> float:
+        """See `Ground`."""
+        return self.traffic.work_factor
+
+    @property
+    def day_factor(self) -> float:
+        """See `Ground`."""
+        return self.traffic.day_factor
+
+    def mood(self, instant_ms: int) -> float:
+        """See `Ground`."""
+        return self.traffic.mood(instant_ms)
+
+    def place(self, position: Position) -> Place:
+        """See `Ground`."""
+        found = self._places.get(position)
         if found is None:
-            found = self._snaps[position] = self.city.snap(position)
+            try:
+                snap = self.city.snap(position)
+            except OffTheMap as off:
+                raise Unreachable(str(off)) from None
+            found = self._places[position] = Place(snap.edge, snap.along, snap.position)
         return found
 
-    def path(self, a: Snap, b: Snap, hour: int, known_closed: frozenset[int] = frozenset()) -> Path:
-        """The way a driver takes who knows these closures; raises shared.streets.NoWayThrough."""
+    def course(self, a: Place, b: Place, hour: int, known_closed: frozenset[int]) -> Course:
+        """See `Ground`. Where a closed street must be reached all the same, its last bit is driven at walking pace."""
+        path = self._path(a, b, hour, known_closed)
+        return Course(
+            path.seconds,
+            path.metres,
+            tuple(path.shape[:, 0].tolist()),
+            tuple(path.shape[:, 1].tolist()),
+            tuple(path.cumulative_s.tolist()),
+            path.edges,
+            self._ways(path, a),
+            self._true_ratio(path, hour),
+        )
+
+    def before(self, course: Course, way: int) -> Place | None:
+        """See `Ground`."""
+        edges = course.edges
+        k = next((k for k, edge in enumerate(edges) if int(self.city.edge_way[edge]) == way), 0)
+        return Place(edges[k - 1], 1.0, self.city.place(edges[k - 1], 1.0)) if k else None
+
+    def stem_seconds(self, depot: Depot, hour: int) -> float:
+        """See `Ground`."""
+        return depot.stem_s * float(HOUR_FACTORS[STEM_CLASS][hour % 24])
+
+    def noon_seconds(self, positions: Sequence[Position]) -> np.ndarray:
+        """What the map says about every pair of places at noon: float64[n, n] seconds; raises Unreachable."""
+        snaps = [_snap(self.place(position)) for position in positions]
+        return self._streets[frozenset()].travel_times(snaps, snaps, 12)
+
+    def _path(self, a: Place, b: Place, hour: int, known_closed: frozenset[int]) -> Path:
         key = (a, b, hour, known_closed)
         found = self._paths.get(key)
         if found is None:
-            found = self._paths[key] = self.streets(known_closed).path(a, b, hour)
+            streets = self._streets.get(known_closed)
+            if streets is None:
+                streets = self._streets[known_closed] = self._streets[frozenset()].with_closed(known_closed)
+            try:
+                found = self._paths[key] = streets.path(_snap(a), _snap(b), hour)
+            except NoWayThrough as none:
+                raise Unreachable(str(none)) from None
         return found
 
-    def streets(self, known_closed: frozenset[int] = frozenset()) -> Streets:
-        """The town's streets with these ways closed."""
-        known = self._streets.get(known_closed)
-        if known is None:
-            known = self._streets[known_closed] = self._streets[frozenset()].with_closed(known_closed)
-        return known
+    def _ways(self, path: Path, start: Place) -> tuple[tuple[int, float], ...]:
+        found: list[tuple[int, float]] = []
+        at_m = 0.0
+        # A van may leave in either direction: the first edge can be the twin of the one it is snapped to.
+        behind = start.along if path.edges and path.edges[0] == start.edge else 1.0 - start.along
+        for k, edge in enumerate(path.edges):
+            way = int(self.city.edge_way[edge])
+            if not found or found[-1][0] != way:
+                found.append((way, at_m))
+            at_m += float(self.city.edge_metres[edge]) * (1 - behind if k == 0 else 1.0)
+        return tuple(found)
 
-    def true_ratio(self, path: Path, hour: int) -> float:
-        """True time of a path as a multiple of the map's, before mood, driver and luck."""
+    def _true_ratio(self, path: Path, hour: int) -> float:
         edges = np.fromiter(path.edges, np.int64, len(path.edges))
-        plain = self.streets().edge_seconds(hour)[edges]
+        plain = self._streets[frozenset()].edge_seconds(hour)[edges]
         total = float(plain.sum())
         if total <= 0:
-            return float(self.traffic.day_factor)
+            return self.traffic.day_factor
         return float((plain * self.traffic.edge_pace(hour)[edges]).sum()) / total
 
 
-def stem_seconds(depot: Depot, hour: int) -> float:
-    """What the map says about the drive between depot and gateway when it begins in this hour of local time."""
-    return depot.stem_s * float(HOUR_FACTORS[STEM_CLASS][hour % 24])
+def _snap(place: Place) -> Snap:
+    return Snap(place.edge, place.along, 0.0, place.position)

@@ -8,22 +8,21 @@ one who trains to say.
 import csv
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from firmware_sim.city import HOUR_MS, LocalTime, Traffic, World
+from firmware_sim.city import Traffic, World
+from firmware_sim.ground import HOUR_MS, LocalTime
 from firmware_sim.luck import Luck
 from firmware_sim.person import Errand, driver
 from firmware_sim.vehicle import Arrived, Departed, Happening, Served, Van
 from shared.citymap import Address, CityMap
 from shared.features import Pace
-from shared.quantities import EpochMs, Position, Seconds, TimeWindow, metres_between
+from shared.quantities import EpochMs, Position, Seconds, TimeWindow
 from shared.streets import Streets
 from shared.work import Depot
 
 VANS_A_DAY = 3
-LIKELY_LEG_MS = 90_000
 DETOUR = 1.35
 """Metres driven for a metre of straight line, as agents reckon (Boscoe, Henry and Zdeb 2012)."""
 
@@ -169,9 +168,7 @@ def _drive_van(
     depart_ms = midnight_ms + round(luck.uniform("departs", 7.5, 9.5) * HOUR_MS)
     depot = random_depot(world.city, luck)
     errands = _drawn_from(orders, luck) if orders else random_errands(world.city, luck, midnight_ms)
-    route = fixed_route(
-        errands, depot.gateway, depart_ms + depot.stem_s * 1200, minds_slots=luck.chance("minds slots", 0.7)
-    )
+    route = fixed_route(world, errands, depot.gateway, depart_ms + depot.stem_s * 1200)
     van = Van(name, world, depot, driver(day, name), day, depart_ms)
     rest_from_ms = midnight_ms + round(luck.uniform("rests", 11, 13) * HOUR_MS)
     return _as_rows(drive_route(van, route, depart_ms, rest_from_ms), world.local, seed, name)
@@ -295,7 +292,7 @@ def _errand(stop_id: str, place: Address, group: str, luck: Luck, slot: TimeWind
 def _slot(luck: Luck, midnight_ms: int) -> TimeWindow:
     opens_h, closes_h = luck.pick(
         "slot", ((8, 17), (8, 10), (8, 12), (10, 12), (10, 14), (12, 14), (12, 17), (14, 17)),
-        (0.4, 0.05, 0.12, 0.06, 0.12, 0.06, 0.12, 0.07),
+        (0.5, 0.04, 0.1, 0.05, 0.1, 0.05, 0.1, 0.06),
     )  # fmt: skip
     return TimeWindow(EpochMs(midnight_ms + opens_h * HOUR_MS), EpochMs(midnight_ms + closes_h * HOUR_MS))
 
@@ -319,26 +316,25 @@ def _drawn_from(orders: Sequence[Errand], luck: Luck) -> list[Errand]:
     return sorted(orders, key=lambda errand: luck.uniform(errand.stop_id))[:count]
 
 
-def fixed_route(errands: Sequence[Errand], start: Position, from_ms: int, minds_slots: bool) -> list[Errand]:
-    """Nearest neighbour by air from the gateway among the doors open by then, all doors of a parking place at once.
+def fixed_route(world: World, errands: Sequence[Errand], start: Position, from_ms: int) -> list[Errand]:
+    """Nearest neighbour by the map's noon among the doors open by then, all doors of a parking place at once.
 
-    With `minds_slots` those that close within the hour go first.
+    Doors that close within the hour go first. `start` is the gateway, reached at `from_ms`.
     """
+    seconds = world.noon_seconds([start, *(errand.position for errand in errands)])
+    node = {errand.stop_id: k + 1 for k, errand in enumerate(errands)}
     left = list(errands)
     route: list[Errand] = []
-    here, now_ms = start, from_ms
+    here, now_ms = 0, from_ms
     while left:
-        opens_ms = max(now_ms, min(errand.slot.opens_ms for errand in left))
-        choice = [errand for errand in left if errand.slot.opens_ms <= opens_ms]
-        urgent = [errand for errand in choice if errand.slot.closes_ms < opens_ms + HOUR_MS]
-        nearest = min(urgent if minds_slots and urgent else choice, key=partial(_nearness, here))
+        now_ms = max(now_ms, min(errand.slot.opens_ms for errand in left))
+        choice = [errand for errand in left if errand.slot.opens_ms <= now_ms]
+        urgent = [errand for errand in choice if errand.slot.closes_ms < now_ms + HOUR_MS]
+        nearest = min(urgent or choice, key=lambda errand: seconds[here, node[errand.stop_id]])
         group = [errand for errand in choice if errand is nearest or errand.door_group == nearest.door_group != ""]
         route += group
         left = [errand for errand in left if errand not in group]
-        here = nearest.position
-        now_ms = opens_ms + LIKELY_LEG_MS + sum(errand.service_s for errand in group) * 1000
+        there = node[nearest.stop_id]
+        now_ms += round(seconds[here, there] * 1000) + sum(errand.service_s for errand in group) * 1000
+        here = there
     return route
-
-
-def _nearness(here: Position, errand: Errand) -> tuple[float, str]:
-    return metres_between(here, errand.position), errand.stop_id

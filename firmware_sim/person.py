@@ -133,4 +133,4 @@ def _chance_out(errand: Errand, now_ms: int, hour: float, weekday: int) -> float
     usual = 0.16 if hour < 9 else 0.26 if hour < 16 else 0.12
     if weekday >= 5:
         usual *= 0.7
-    return usual * (0.3 if errand.told.holds(now_ms) else 1.5)
+    return usual * (0.4 if errand.told.holds(now_ms) else 1.5)

@@ -11,7 +11,7 @@ from typing import Any, Literal
 
 import msgspec
 
-from firmware_sim.city import LocalTime, World
+from firmware_sim.city import World
 from firmware_sim.control import (
     AnyCommand,
     CloseWay,
@@ -25,6 +25,7 @@ from firmware_sim.control import (
 from firmware_sim.days import BAD_DAYS, day_luck, world_of
 from firmware_sim.devices import VanTruth
 from firmware_sim.devices.gnss import GnssFaults
+from firmware_sim.ground import LocalTime
 from firmware_sim.instruments import COMMON_FAULTS, Instruments
 from firmware_sim.pagelink import PageLink
 from firmware_sim.person import driver

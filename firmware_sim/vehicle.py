@@ -9,13 +9,11 @@ has rung.
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 
-from firmware_sim.city import World, stem_seconds
+from firmware_sim.ground import Course, Ground, Place, Unreachable
 from firmware_sim.luck import Luck
 from firmware_sim.person import Door, Driver, Errand, door
 from firmware_sim.ride import Motion, Ride, lights_on, offset
-from shared.citymap import OffTheMap, Snap
 from shared.quantities import metres_between
-from shared.streets import NoWayThrough, Path
 from shared.work import Depot, Outcome
 
 WALKED_M = 35.0
@@ -100,7 +98,7 @@ class Act:
     lasts_ms: float
     anchor_ms: int
     ride: Ride | None = None
-    path: Path | None = None
+    course: Course | None = None
     is_traffic: bool = False
     rate: float = 1.0
     passed_ms: float = 0.0
@@ -123,7 +121,7 @@ class Act:
 class Van:
     """One van and its driver between leaving and returning to the depot. No instant given may lie before the last."""
 
-    def __init__(self, name: str, world: World, depot: Depot, who: Driver, day: Luck, now_ms: int) -> None:
+    def __init__(self, name: str, world: Ground, depot: Depot, who: Driver, day: Luck, now_ms: int) -> None:
         self.name, self.who = name, who
         self.phase = "depot"
         self.heading_to: str | None = None
@@ -131,8 +129,8 @@ class Van:
         self._world, self._depot, self._day = world, depot, day.of("van", name)
         self._town_luck = day
         self._now_ms = now_ms
-        self._gateway = world.snap(depot.gateway)
-        self._at: Snap | None = None  # None while at the depot
+        self._gateway = world.place(depot.gateway)
+        self._at: Place | None = None  # None while at the depot
         self._parked = Motion(depot.position, 0.0, 0.0, 0.0)
         self._act: Act | None = None
         self._script: Iterator[Act] = iter(())
@@ -171,8 +169,8 @@ class Van:
         self.step(now_ms)
         self._world.closed.add(way)
         act = self._act
-        if act is not None and act.ride is not None and act.path is not None:
-            act.lasts_ms = self._until_blocked(act.ride, act.path, act.passed(now_ms))[0]
+        if act is not None and act.ride is not None and act.course is not None:
+            act.lasts_ms = self._until_blocked(act.ride, act.course, act.passed(now_ms))[0]
 
     def slow(self, factor: float, now_ms: int) -> None:
         """All driving takes this many times as long from now on, on top of what was said before."""
@@ -222,38 +220,38 @@ class Van:
         return act.ride.motion(act.passed(self._now_ms), moving, self._parked.odometer_m)
 
     def ways_ahead(self, towards: Errand | None = None) -> list[tuple[int, float]]:
-        """The ways still to be driven, with the metres to each; when standing, those of the path to `towards`."""
+        """The ways still to be driven, with the metres to each; when standing, those of the course to `towards`."""
         act, world = self._act, self._world
-        if act is not None and act.path is not None and act.ride is not None:
+        if act is not None and act.course is not None and act.ride is not None:
             behind_m = act.ride.metres_at(act.passed(self._now_ms))
-            return [(way, at - behind_m) for way, at in self._ways(act.path) if at > behind_m]
+            return [(way, at - behind_m) for way, at in act.course.ways if at > behind_m]
         if towards is None:
             return []
         try:
-            path = world.path(self._place(), world.snap(towards.position), self._hour(), self._known_closed)
-        except (OffTheMap, NoWayThrough):
+            course = world.course(self._place(), world.place(towards.position), self._hour(), self._known_closed)
+        except Unreachable:
             return []
-        return self._ways(path)
+        return list(course.ways)
 
     # The scripts: what the driver does, act by act.
 
     def _visit(self, errand: Errand) -> Iterator[Act]:
         luck = self._day_luck(errand)
         try:
-            goal = self._world.snap(errand.position)
+            goal = self._world.place(errand.position)
             yield from self._get_to(errand, goal)
-        except (OffTheMap, NoWayThrough):
+        except Unreachable:
             self._serve_ends(errand, Outcome.ATTEMPTED, "no street leads there", self._now_ms, self._now_ms)
             return
         arrived_ms = self._now_ms
         if self._now_ms < errand.slot.opens_ms:
             yield self._wait("at_door", (errand.slot.opens_ms - self._now_ms) / 1000)
         began_ms = self._now_ms
-        work = self.who.handiness * self._world.traffic.work_factor
+        work = self.who.handiness * self._world.work_factor
         if self._needs_parking:
             yield from self._park(luck)
         yield self._wait("at_door", work * _fetching_s(errand, luck))
-        way_s = _walking_s(luck, self.who.walks_mps, self._needs_parking) * self._world.traffic.work_factor
+        way_s = _walking_s(luck, self.who.walks_mps, self._needs_parking) * self._world.work_factor
         up_s = _climbing_s(errand, luck)
         yield self._wait("at_door", way_s + up_s)
         behind = door(
@@ -268,7 +266,7 @@ class Van:
         yield self._wait("at_door", 0.5 * up_s + 0.8 * way_s + work * 8)
         self._serve_ends(errand, outcome, reason, arrived_ms, began_ms, behind)
 
-    def _get_to(self, errand: Errand, goal: Snap) -> Iterator[Act]:
+    def _get_to(self, errand: Errand, goal: Place) -> Iterator[Act]:
         """To the door's parking place; on foot when the van stands there already, or near enough to leave it."""
         self._needs_parking = False
         if self._at is not None and errand.door_group == self._door_group != "":
@@ -278,8 +276,8 @@ class Van:
             self._same_door_index = 0
             by_air_m = metres_between(self._door_position, errand.position)
             if self._at is not None and by_air_m < WALKED_M:
-                path = self._world.path(self._at, goal, self._hour(), self._known_closed)
-                self._say(Departed(self._now_ms, errand.stop_id, path.seconds, by_air_m, is_stem=False))
+                course = self._world.course(self._at, goal, self._hour(), self._known_closed)
+                self._say(Departed(self._now_ms, errand.stop_id, course.seconds, by_air_m, is_stem=False))
                 yield self._wait("at_door", 5.0 + 1.3 * by_air_m / self.who.walks_mps)
             else:
                 self._needs_parking = True
@@ -287,23 +285,23 @@ class Van:
         self._door_group, self._door_position = errand.door_group, errand.position
         self._say(Arrived(self._now_ms, errand.stop_id))
 
-    def _drive(self, stop_id: str | None, goal: Snap) -> Iterator[Act]:
+    def _drive(self, stop_id: str | None, goal: Place) -> Iterator[Act]:
         """To a place in the city, from the depot through the gateway when the van is there."""
         luck = self._day.of("leg", stop_id or "home")
         hour = self._hour()
         from_depot = self._at is None
-        stem_s = stem_seconds(self._depot, hour) if from_depot or stop_id is None else 0.0
-        path = self._world.path(self._place(), goal, hour, self._known_closed)
+        stem_s = self._world.stem_seconds(self._depot, hour) if from_depot or stop_id is None else 0.0
+        course = self._world.course(self._place(), goal, hour, self._known_closed)
         by_air_m = metres_between(self._gateway.position if from_depot else self._door_position, goal.position)
-        self._say(Departed(self._now_ms, stop_id, stem_s + path.seconds, by_air_m, is_stem=stem_s > 0))
+        self._say(Departed(self._now_ms, stop_id, stem_s + course.seconds, by_air_m, is_stem=stem_s > 0))
         if from_depot:
             if stem_s:
                 yield self._stem(luck, stem_s, outward=True)
             self._at = self._gateway
         tries = 0
         while True:
-            path = self._world.path(self._place(), goal, hour, self._known_closed)
-            blocked = yield from self._along(path, luck.of(tries))
+            course = self._world.course(self._place(), goal, hour, self._known_closed)
+            blocked = yield from self._along(course, luck.of(tries))
             if blocked is None:
                 self._at = goal
                 return
@@ -311,32 +309,24 @@ class Van:
             self._known_closed |= {blocked}
             self._say(StreetFoundClosed(self._now_ms, blocked))
             yield self._wait("driving", TURN_ROUND_S)
-            self._at = self._before(path, blocked)
+            self._at = self._world.before(course, blocked) or self._at
             hour = self._hour()
 
-    def _along(self, path: Path, luck: Luck) -> Generator[Act, None, int | None]:
-        lights = lights_on(luck, path.metres)
-        ratio = self._world.true_ratio(path, self._hour()) * self._world.traffic.mood(self._now_ms) * self.who.pace
-        seconds = path.seconds * ratio * luck.lognormal("leg", 0.97, 0.12) + 0.3 * sum(s for _, s in lights)
-        ride = Ride(path.shape[:, 0].tolist(), path.shape[:, 1].tolist(), path.cumulative_s.tolist(), seconds, lights)
-        lasts_ms, _ = self._until_blocked(ride, path, 0.0)
-        act = Act("driving", lasts_ms, self._now_ms, ride, path, is_traffic=True, rate=1 / self._slow)
+    def _along(self, course: Course, luck: Luck) -> Generator[Act, None, int | None]:
+        lights = lights_on(luck, course.metres)
+        ratio = course.true_ratio * self._world.mood(self._now_ms) * self.who.pace
+        seconds = course.seconds * ratio * luck.lognormal("leg", 0.97, 0.12) + 0.3 * sum(s for _, s in lights)
+        ride = Ride(course.lat, course.lon, course.cumulative_s, seconds, lights)
+        lasts_ms, _ = self._until_blocked(ride, course, 0.0)
+        act = Act("driving", lasts_ms, self._now_ms, ride, course, is_traffic=True, rate=1 / self._slow)
         yield act
         if act.lasts_ms < ride.lasts_ms:
-            return self._until_blocked(ride, path, act.lasts_ms - 2)[1]
+            return self._until_blocked(ride, course, act.lasts_ms - 2)[1]
         return None
 
-    def _before(self, path: Path, blocked: int) -> Snap:
-        """Where the driver stands who has come to a closed way: at the end of the street that leads to it."""
-        city, edges = self._world.city, path.edges
-        k = next((k for k, edge in enumerate(edges) if int(city.edge_way[edge]) == blocked), 0)
-        if k == 0:
-            return self._place()
-        return Snap(edges[k - 1], 1.0, 0.0, city.place(edges[k - 1], 1.0))
-
     def _stem(self, luck: Luck, stem_s: float, outward: bool) -> Act:
-        traffic = self._world.traffic
-        ratio = traffic.day_factor * traffic.mood(self._now_ms) * self.who.pace * luck.lognormal("stem", 1.0, 0.07)
+        world = self._world
+        ratio = world.day_factor * world.mood(self._now_ms) * self.who.pace * luck.lognormal("stem", 1.0, 0.07)
         ends = (self._depot.position, self._gateway.position)
         a, b = ends if outward else ends[::-1]
         lights = [(0.08, luck.uniform("red 1", 5, 40)), (0.9, luck.uniform("red 2", 5, 40))]
@@ -438,7 +428,7 @@ class Van:
             hour = self._hour()
             luck = self._day.of("leg", "home")
             if self._depot.stem_s:
-                yield self._stem(luck, stem_seconds(self._depot, hour), outward=False)
+                yield self._stem(luck, self._world.stem_seconds(self._depot, hour), outward=False)
         self._say(Arrived(self._now_ms, None))
         self._is_done = True
 
@@ -469,32 +459,17 @@ class Van:
             self.phase = "done" if self._is_done else "free"
             self.heading_to = None
 
-    def _until_blocked(self, ride: Ride, path: Path, passed_ms: float) -> tuple[float, int | None]:
+    def _until_blocked(self, ride: Ride, course: Course, passed_ms: float) -> tuple[float, int | None]:
         """How long the ride goes on: to its end, or to the first closed way that lies ahead; and which way that is."""
         if not self._world.closed:
             return ride.lasts_ms, None
         behind_m = ride.metres_at(passed_ms)
-        for way, at_m in self._ways(path):
+        for way, at_m in course.ways:
             if way in self._world.closed and at_m >= behind_m:
                 return max(passed_ms, ride.when_at(ride.share_of_metres(at_m))), way
         return ride.lasts_ms, None
 
-    def _ways(self, path: Path) -> list[tuple[int, float]]:
-        """The ways of a path in order, each with the metres at which it begins."""
-        city = self._world.city
-        found: list[tuple[int, float]] = []
-        at_m = 0.0
-        start = self._place()
-        # A van may leave in either direction: the first edge can be the twin of the one it is snapped to.
-        behind = start.along if path.edges and path.edges[0] == start.edge else 1.0 - start.along
-        for k, edge in enumerate(path.edges):
-            way = int(city.edge_way[edge])
-            if not found or found[-1][0] != way:
-                found.append((way, at_m))
-            at_m += float(city.edge_metres[edge]) * (1 - behind if k == 0 else 1.0)
-        return found
-
-    def _place(self) -> Snap:
+    def _place(self) -> Place:
         return self._at or self._gateway
 
     def _hour(self) -> int:
