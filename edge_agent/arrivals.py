@@ -14,23 +14,14 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from shared.features import Correlation
+
 SCENARIOS = 512
 P90_DEVIATIONS = 1.2815515655446004  # The standard normal's P90.
 
 
 class QuantilesOutOfOrder(ValueError):
     """Quantiles that are not P10 <= P50 <= P90, finite and not negative."""
-
-
-class Correlation(msgspec.Struct, frozen=True):
-    """How much of a duration's luck the whole day of one van shares, measured on driven days (the model's card).
-
-    `legs`: correlation of the luck of two legs of one day; `dwells`: of two dwells; `between`: of a leg and a dwell.
-    """
-
-    legs: float = 0.0
-    dwells: float = 0.0
-    between: float = 0.0
 
 
 class Arrivals:

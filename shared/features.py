@@ -211,3 +211,50 @@ def _log_pace(name: str, pace: float) -> float:
     if not 0.01 <= pace <= 100:
         raise FeatureOutOfRange(f"{name} is {pace!r}, expected a ratio of 0.01 to 100 (1.0 is as planned)")
     return math.log(pace)
+
+
+class Correlation(msgspec.Struct, frozen=True):
+    """How much of a duration's luck the whole day of one van shares, measured on driven days.
+
+    `legs`: correlation of the luck of two legs of one day; `dwells`: of two dwells; `between`: of a leg and a dwell.
+    """
+
+    legs: float = 0.0
+    dwells: float = 0.0
+    between: float = 0.0
+
+
+class ModelFigures(msgspec.Struct, frozen=True):
+    """How good a model was on days it had not seen. `pinball_plan_s`: what the plan with fixed spreads would get."""
+
+    rows: int
+    pinball_s: float
+    pinball_plan_s: float
+    mean_abs_error_s: float
+    coverage_percent: float
+    width_s: float
+    onnx_max_diff_s: float
+    model_kb: float
+
+
+class ModelCard(msgspec.Struct, frozen=True):
+    """What one model file is: its name, content hash (SHA-256, hex), columns in order, and figures."""
+
+    file: str
+    sha256: str
+    columns: tuple[str, ...]
+    figures: ModelFigures
+
+
+class TrainedCard(msgspec.Struct, frozen=True):
+    """The JSON card beside the van models: what they were trained, calibrated and tested on, and what they can do.
+
+    Seeds are half-open ranges `first:end` of simulated days that do not overlap.
+    """
+
+    train_seeds: str
+    calibrate_seeds: str
+    test_seeds: str
+    legs: ModelCard
+    stops: ModelCard
+    correlation: Correlation

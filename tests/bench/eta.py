@@ -29,13 +29,17 @@ from cloud_hub.models.trips import (
     read_trips,
     trip_rows,
 )
-from edge_agent.arrivals import AdaptiveOffset
+from cloud_hub.models.vans import TEST_SEEDS, DaysUnreadable, Driven, read_legs, read_stops
+from edge_agent.arrivals import AdaptiveOffset, join
+from edge_agent.inference import TRAINED_FOLDER, ModelGarbled, ModelMissing, Models, WrongColumns
+from shared.features import LEG_COLUMNS, STOP_COLUMNS, Correlation
 
 TRAIN_SHARE, CALIBRATE_SHARE = 0.70, 0.15
 SHIFT = 1.25
 TRUTH_TRIPS_LATE = 20
 SETTLED_TRIPS = 400
 RECIPE = Recipe(TRIP_COLUMNS, TREE_COLUMNS, NET_COLUMNS)
+REFUSALS = (TripsUnreadable, TooFewToTrain, TooFewToCalibrate, DaysUnreadable, ModelMissing, ModelGarbled, WrongColumns)
 
 
 class Figures(msgspec.Struct, frozen=True):
@@ -71,6 +75,10 @@ class Split:
 
 def main(
     trips: Annotated[Path, typer.Option(help="A city's trips. " + COLUMNS_HELP)],
+    days: Annotated[
+        Path | None,
+        typer.Option(help="Also judge joined arrivals of the shipped van models on days from firmware-sim drive-days."),
+    ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the figures as one JSON object on the last line.")
     ] = False,
@@ -79,10 +87,12 @@ def main(
     screen = Console(stderr=as_json)
     try:
         figures = measured(trips, screen)
-    except (TripsUnreadable, TooFewToTrain, TooFewToCalibrate) as error:
+        show(figures, screen)
+        if days is not None:
+            show_joined(joined_on_days(days), screen)
+    except REFUSALS as error:
         screen.print(f"[red]{error}[/red]", soft_wrap=True)
         raise typer.Exit(2) from error
-    show(figures, screen)
     if as_json:
         sys.stdout.write(msgspec.json.encode(figures).decode() + "\n")
 
@@ -208,6 +218,83 @@ def _line_terms(trips: Trips) -> NDArray[np.float64]:
     rows = trip_rows(trips, city)
     km = rows[:, TRIP_COLUMNS.index("km")].astype(np.float64)
     return np.column_stack([np.ones(len(km)), km, np.sqrt(km)])
+
+
+class Joined(msgspec.Struct, frozen=True):
+    """How arrivals joined in one way held, so many stops ahead; minutes."""
+
+    way: str
+    stops_ahead: str
+    scores: Scores
+
+
+def joined_on_days(days: Path) -> list[Joined]:
+    """How the shipped models' joined arrivals hold on the simulator's test days, by how far ahead and how joined."""
+    models = Models(TRAINED_FOLDER)
+    legs, stops = read_legs(days / "legs.csv").of(TEST_SEEDS), read_stops(days / "stops.csv").of(TEST_SEEDS)
+    ahead = [one for whose in sorted(set(legs.rounds)) for one in _ahead(models, legs, stops, whose)]
+    ways = (
+        ("as measured", models.correlation),
+        ("as if independent", Correlation()),
+        ("P90s added up", Correlation(1.0, 1.0, 1.0)),
+    )
+    found = []
+    for words, correlation in ways:
+        told_min = [
+            join(0, one.legs_s, one.dwells_s, [None] * len(one.legs_s), correlation).quantiles_ms() / 60_000
+            for one in ahead
+        ]
+        for first, last in ((1, 5), (6, 15), (16, 30)):
+            told = np.concatenate([rows[first - 1 : last] for rows in told_min])
+            true = np.concatenate([one.begins_s[first - 1 : last] for one in ahead]) / 60
+            found.append(Joined(words, f"{first}-{last}", scores(true, told)))
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class Ahead:
+    """What lay ahead of a van, stop by stop: quantiles of leg and dwell [n, 3], and when service truly began [n]."""
+
+    legs_s: NDArray[np.float64]
+    dwells_s: NDArray[np.float64]
+    begins_s: NDArray[np.float64]
+
+
+def _ahead(models: Models, legs: Driven, stops: Driven, whose: tuple[int, str]) -> list[Ahead]:
+    """The round of one van as seen from its start and every tenth stop. Breaks and waiting are left out of the sums."""
+    leg_places = np.array([place for place, one in enumerate(legs.rounds) if one == whose])
+    stop_places = np.array([place for place, one in enumerate(stops.rounds) if one == whose])
+    # The stop each leg led to; a second door of the same parking place has no leg.
+    led_to = np.searchsorted(stops.began_ms[stop_places], legs.began_ms[leg_places], side="right")
+    found = []
+    for origin in range(0, len(stop_places) - 10, 10):
+        own_legs = leg_places[(led_to >= origin) & (led_to < len(stop_places))]
+        own_stops = stop_places[origin:]
+        n = len(own_stops)
+        at = led_to[(led_to >= origin) & (led_to < len(stop_places))] - origin
+        leg_rows, stop_rows = legs.rows[own_legs].copy(), stops.rows[own_stops].copy()
+        leg_rows[:, LEG_COLUMNS.index("log_pace")] = legs.log_pace[own_legs[0]]
+        stop_rows[:, STOP_COLUMNS.index("log_dwell_pace")] = stops.log_pace[own_stops[0]]
+        legs_s, leg_truth_s = np.zeros((n, 3)), np.zeros(n)
+        np.add.at(legs_s, at, models.predict_legs(leg_rows))
+        np.add.at(leg_truth_s, at, legs.actual_s[own_legs])
+        dwell_truth_s = np.concatenate([[0.0], np.cumsum(stops.actual_s[own_stops])[:-1]])
+        found.append(
+            Ahead(legs_s, models.predict_stops(stop_rows).astype(np.float64), np.cumsum(leg_truth_s) + dwell_truth_s)
+        )
+    return found
+
+
+def show_joined(found: list[Joined], screen: Console) -> None:
+    """Joined arrivals by how far ahead."""
+    table = Table(title="Arrivals joined from legs and dwells, simulated days never seen (minutes; 80 % windows)")
+    for heading in ("joined", "stops ahead", "covers %", "width", "pinball"):
+        table.add_column(heading, justify="left" if heading == "joined" else "right")
+    for one in found:
+        judged = one.scores
+        cells = (f"{judged.coverage_percent:.1f}", f"{judged.width:.1f}", f"{judged.pinball:.2f}")
+        table.add_row(one.way, one.stops_ahead, *cells)
+    screen.print(table)
 
 
 def show(figures: Figures, screen: Console) -> None:
