@@ -1,0 +1,1 @@
+"""Orders of the days the demo shows."""
