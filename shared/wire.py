@@ -33,10 +33,20 @@ class TelemetryGarbled(Refused):
     """A telemetry batch whose columns do not fit its own heading."""
 
 
+class Heading(msgspec.Struct, frozen=True):
+    """Whose message this is and where in its stream it stands, whatever it says."""
+
+    sender: AgentId
+    boot: str
+    stream: str
+    seq: int
+
+
 T = TypeVar("T")
 
 _json = msgspec.json.Encoder()
 _numbered = msgspec.json.Decoder(Numbered)
+_numbered_heading = msgspec.json.Decoder(Heading)
 _ack = msgspec.json.Decoder(Ack)
 _presence = msgspec.json.Decoder(Presence)
 
@@ -49,6 +59,14 @@ def encode(message: Numbered | Ack | Presence) -> bytes:
 def decode_numbered(payload: bytes) -> Numbered:
     """A numbered message. Raises TooLarge or UnknownMessage."""
     return _decoded(_numbered, payload)
+
+
+def decode_numbered_heading(payload: bytes) -> Heading:
+    """Only where a numbered message stands in its stream, so that one nobody understands can still be taken off it.
+
+    Raises TooLarge or UnknownMessage.
+    """
+    return _decoded(_numbered_heading, payload)
 
 
 def decode_ack(payload: bytes) -> Ack:
@@ -88,7 +106,7 @@ class TelemetryBatch(msgspec.Struct, frozen=True):
     thinned: int = 0
 
 
-class _Heading(msgspec.Struct, frozen=True):
+class _BatchHeading(msgspec.Struct, frozen=True):
     sender: AgentId
     boot: str
     seq: int
@@ -98,13 +116,15 @@ class _Heading(msgspec.Struct, frozen=True):
     thinned: int = 0
 
 
-_heading = msgspec.json.Decoder(_Heading)
+_heading = msgspec.json.Decoder(_BatchHeading)
 
 
 def encode_telemetry(batch: TelemetryBatch) -> bytes:
     """Heading length (uint32), heading (JSON), then the columns: int64 instants and float32 values, little-endian."""
     heading = _json.encode(
-        _Heading(batch.sender, batch.boot, batch.seq, batch.origin, batch.channels, len(batch.at_ms), batch.thinned)
+        _BatchHeading(
+            batch.sender, batch.boot, batch.seq, batch.origin, batch.channels, len(batch.at_ms), batch.thinned
+        )
     )
     columns = [column.astype("<f4", copy=False).tobytes() for column in batch.columns]
     return b"".join([len(heading).to_bytes(4, "little"), heading, batch.at_ms.astype("<i8").tobytes(), *columns])

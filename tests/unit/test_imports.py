@@ -14,7 +14,7 @@ PURE = {
         "quantities", "work", "messages", "wire", "topics", "streams", "steps", "routes", "contracts", "ledger",
         "features", "labels",
     },
-    "edge_agent": {"agent", "kinds", "sensing", "lateness", "arrivals"},
+    "edge_agent": {"agent", "kinds", "sensing", "lateness", "arrivals", "outlook", "dialogue", "telemetry"},
     "cloud_hub": {"hub", "fleet", "promises", "planning"},
     "firmware_sim": {"vehicle", "person"},
 }  # fmt: skip

@@ -1,0 +1,277 @@
+"""Say how late the van will be, how sure that is, and whether another order of its work is worth the disturbance."""
+
+from bisect import bisect_left
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import Literal, NamedTuple
+
+import msgspec
+import numpy as np
+
+from edge_agent.arrivals import Arrivals
+from edge_agent.outlook import Bearing
+from shared.contracts import Freedom
+from shared.ledger import Alternative
+from shared.messages import Estimate
+from shared.routes import Cost, RouteProblem, check, evaluate
+from shared.work import StopId
+
+Risk = Literal["safe", "at_risk", "late", "breach"]
+"""How a told window stands: less than one in five to miss it, less than even, even or more; a breach is the same of
+the slot that was sold."""
+
+AT_RISK = 0.2
+"""The hub weighs moving a window when one case in five misses it: the edge of the P10-P90 band, twice over."""
+LATE = 0.5
+
+MOVED_MS = 180_000
+"""Estimates are said again when one has moved by this much. Customers are told quarter hours; three minutes are the
+noise of parking, measured as half the spread of one stop."""
+
+SAME_QUESTION_FOR_MS = 180_000
+"""After an answer that changed nothing, the same question is not put again for so long, unless things got worse."""
+WORSE_S = 360
+"""Weighted seconds: two minutes more at one customer."""
+
+
+class Lateness(msgspec.Struct, frozen=True):
+    """How one stop stands: expected seconds after the end of its told window, and the chances of missing window and
+    slot.
+    """
+
+    stop_id: StopId
+    late_s: float
+    p_late: float
+    p_breach: float
+
+    @property
+    def risk(self) -> Risk:
+        """The class that decides whether others must hear of it."""
+        if self.p_breach >= LATE:
+            return "breach"
+        if self.p_late >= LATE:
+            return "late"
+        return "at_risk" if self.p_late >= AT_RISK else "safe"
+
+
+def lateness(bearing: Bearing, order: Sequence[StopId], joined: Arrivals) -> tuple[Lateness, ...]:
+    """How every stop of an order stands against the window its customer was told and the slot that was sold."""
+    if not order:
+        return ()
+    told = np.array([bearing.told_window(stop_id).closes_ms for stop_id in order], np.int64)
+    slots = np.array([bearing.stop(stop_id).slot.closes_ms for stop_id in order], np.int64)
+    columns = (
+        joined.expected_lateness_s(told).tolist(),
+        joined.late_probabilities(told).tolist(),
+        joined.late_probabilities(slots).tolist(),
+    )
+    return tuple(Lateness(stop_id, *stands) for stop_id, *stands in zip(order, *columns, strict=True))
+
+
+def news(
+    said: Sequence[Estimate], said_risks: dict[StopId, str], now: Sequence[Estimate], stands: Sequence[Lateness]
+) -> str:
+    """Why what is estimated now must be said, in words; empty when what was said still serves."""
+    if not said:
+        return "first estimates" if now else ""
+    before = {estimate.stop_id: estimate.p50_ms for estimate in said}
+    shifts = [
+        (estimate.p50_ms - before[estimate.stop_id], estimate.stop_id) for estimate in now if estimate.stop_id in before
+    ]
+    if len(shifts) < len(now):
+        return "other stops than before"
+    changed = [
+        f"{stop.stop_id} is {stop.risk}, was {said_risks[stop.stop_id]}"
+        for stop in stands
+        if stop.stop_id in said_risks and said_risks[stop.stop_id] != stop.risk
+    ]
+    if changed:
+        return changed[0] if len(changed) == 1 else f"{changed[0]}, and {len(changed) - 1} more"
+    by_ms, stop_id = max(shifts, key=lambda shift: (abs(shift[0]), shift[1]), default=(0, ""))
+    if abs(by_ms) < MOVED_MS:
+        return ""
+    return f"{minutes(abs(by_ms) / 1000)} min {'later' if by_ms > 0 else 'sooner'} at {stop_id}"
+
+
+class Trouble(NamedTuple):
+    """What the present order costs in weighted seconds of lateness, overtime and a missed break, and in words."""
+
+    weighted_s: int
+    words: str
+
+
+def trouble(problem: RouteProblem, cost: Cost) -> Trouble:
+    """What is wrong with a future."""
+    weighted = cost.lateness + cost.rest_lateness + cost.shift_overrun
+    words = []
+    if cost.lateness:
+        words.append(f"late at {sum(late_s > 0 for late_s in _lates(problem, problem.order, cost))} stops")
+    if cost.rest_lateness:
+        words.append("the break begins too late")
+    if cost.shift_overrun:
+        words.append("the shift ends too late")
+    return Trouble(weighted, " and ".join(words))
+
+
+def is_worth_asking(now: Trouble, freedom: Freedom, asked: tuple[int, int] | None, now_ms: int) -> bool:
+    """Whether the kernel should look for another order; `asked` is when it was last asked in vain, and the trouble."""
+    if now.weighted_s < freedom.least_gain_s:
+        return False
+    if asked is None:
+        return True
+    asked_at_ms, trouble_then_s = asked
+    return now_ms - asked_at_ms >= SAME_QUESTION_FOR_MS or now.weighted_s >= trouble_then_s + WORSE_S
+
+
+class Proposal(NamedTuple):
+    """Another order of the same stops, weighed against the present one by the oracle."""
+
+    before: tuple[StopId, ...]
+    after: tuple[StopId, ...]
+    before_cost: Cost
+    after_cost: Cost
+    gain_s: int
+    new_arcs: tuple[tuple[StopId, StopId], ...]
+
+
+def propose(problem: RouteProblem, beyond: Sequence[StopId], start: StopId, nodes: Sequence[int]) -> Proposal | None:
+    """The kernel's answer as stops, weighed; None when it is no allowed order of this problem."""
+    if check(problem, nodes):
+        return None
+    before, after = tuple(beyond), tuple(beyond[node - 1] for node in nodes)
+    before_cost, after_cost = evaluate(problem, problem.order), evaluate(problem, nodes)
+    driven = set(arcs(start, before))
+    return Proposal(
+        before,
+        after,
+        before_cost,
+        after_cost,
+        before_cost.total - after_cost.total,
+        tuple(arc for arc in arcs(start, after) if arc not in driven),
+    )
+
+
+def arcs(start: StopId, order: Sequence[StopId]) -> list[tuple[StopId, StopId]]:
+    """Who follows whom, from where the order begins to the way home."""
+    path = [start, *order, StopId("")]
+    return list(pairwise(path))
+
+
+def forbidden(
+    proposal: Proposal,
+    freedom: Freedom,
+    arcs_used: int,
+    refused: Sequence[Sequence[tuple[StopId, StopId]]],
+) -> str:
+    """The rule that forbids a change that is worth it, in words; empty when it may be made.
+
+    `refused` holds the new arcs of changes the driver has lately turned down: a proposal that makes half of them again
+    is the same change.
+    """
+    if arcs_used + len(proposal.new_arcs) > freedom.arcs_per_day:
+        return (
+            f"it would change {len(proposal.new_arcs)} arcs and {freedom.arcs_per_day - arcs_used} of the day's"
+            f" {freedom.arcs_per_day} are left"
+        )
+    for turned_down in refused:
+        again = [arc for arc in turned_down if arc in proposal.new_arcs]
+        if again and 2 * len(again) >= len(turned_down):
+            return "the driver has just refused it"
+    return ""
+
+
+def alternatives(problem: RouteProblem, beyond: Sequence[StopId], proposal: Proposal) -> tuple[Alternative, ...]:
+    """What could have been done: keep the order, take the best found, or only serve the latest stop next."""
+    found = [
+        _alternative("keep the order", problem, problem.order, proposal.before_cost),
+        _alternative("take the best order found", problem, _nodes(beyond, proposal.after), proposal.after_cost),
+    ]
+    lates = _lates(problem, problem.order, proposal.before_cost)
+    latest = max(range(len(lates)), key=lambda k: (lates[k], -k), default=0)
+    next_first = (problem.order[latest], *problem.order[:latest], *problem.order[latest + 1 :]) if lates else ()
+    if latest > 0 and lates[latest] > 0 and not check(problem, next_first):
+        what = f"only serve {beyond[latest]} next"
+        found.append(_alternative(what, problem, next_first, evaluate(problem, next_first)))
+    return tuple(found)
+
+
+def _nodes(beyond: Sequence[StopId], order: Sequence[StopId]) -> tuple[int, ...]:
+    node = {stop_id: k + 1 for k, stop_id in enumerate(beyond)}
+    return tuple(node[stop_id] for stop_id in order)
+
+
+def _alternative(what: str, problem: RouteProblem, order: Sequence[int], cost: Cost) -> Alternative:
+    changed = cost.changed_arcs // problem.changed_arc_cost if problem.changed_arc_cost else 0
+    return Alternative(
+        what,
+        cost_s=float(cost.total),
+        late_s=float(sum(_lates(problem, order, cost))),
+        driving_s=float(cost.driving),
+        changed_arcs=changed,
+    )
+
+
+def _lates(problem: RouteProblem, order: Sequence[int], cost: Cost) -> list[int]:
+    """Seconds late at each stop of an order, in that order."""
+    return [max(0, begin - problem.latest[node]) for node, begin in zip(order, cost.begins, strict=True)]
+
+
+def sentence(bearing: Bearing, problem: RouteProblem, proposal: Proposal) -> str:
+    """What was changed and why, as a person would say it."""
+    before = dict(zip(proposal.before, _lates(problem, problem.order, proposal.before_cost), strict=True))
+    nodes = _nodes(proposal.before, proposal.after)
+    after = dict(zip(proposal.after, _lates(problem, nodes, proposal.after_cost), strict=True))
+    words = f"{_cause(bearing, before, proposal)}; moved {_count(stops_moved(proposal.before, proposal.after), 'stop')}"
+    kept = sum(before[stop_id] > 0 and after[stop_id] == 0 for stop_id in before)
+    less = [before[s] - after[s] for s in before if before[s] - after[s] >= 60 and after[s] > 0]
+    more = [after[s] - before[s] for s in before if after[s] - before[s] >= 60]
+    if kept:
+        words += f" so that {_count(kept, 'customer')} {'keeps its' if kept == 1 else 'keep their'} window"
+    elif less:
+        waits = f"{_count(len(less), 'customer')} {'waits' if len(less) == 1 else 'wait'}"
+        words += f" so that {waits} up to {minutes(max(less))} min less"
+    elif proposal.after_cost.shift_overrun < proposal.before_cost.shift_overrun:
+        saved_s = proposal.before_cost.finish - proposal.after_cost.finish
+        words += f" so that the shift ends {minutes(saved_s)} min sooner"
+    elif proposal.after_cost.rest_lateness < proposal.before_cost.rest_lateness:
+        words += " so that the break begins in time"
+    else:
+        words += f" to save {minutes(proposal.before_cost.driving - proposal.after_cost.driving)} min of driving"
+    if more:
+        words += (
+            f", {minutes(max(more))} min later at {'one other' if len(more) == 1 else f'{len(more)} others at most'}"
+        )
+    return words
+
+
+def _cause(bearing: Bearing, before: dict[StopId, int], proposal: Proposal) -> str:
+    stop_id, late_s = max(before.items(), key=lambda pair: pair[1], default=(StopId(""), 0))
+    if late_s >= 60:
+        return f"Running {minutes(late_s)} min late at {bearing.stop(stop_id).address}"
+    if late_s > 0:
+        return f"Just missing the window at {bearing.stop(stop_id).address}"
+    if proposal.before_cost.shift_overrun:
+        return "The shift would end too late"
+    if proposal.before_cost.rest_lateness:
+        return "The break would begin too late"
+    return "The roads have changed"
+
+
+def stops_moved(before: Sequence[StopId], after: Sequence[StopId]) -> int:
+    """The fewest stops that must be taken out and put back to make one order of the other."""
+    place = {stop_id: k for k, stop_id in enumerate(before)}
+    # The longest rising run of old places stays where it is (patience sorting).
+    piles: list[int] = []
+    for stop_id in after:
+        k = bisect_left(piles, place[stop_id])
+        piles[k : k + 1] = [place[stop_id]]
+    return len(after) - len(piles)
+
+
+def minutes(seconds: float) -> int:
+    """Whole minutes, at least one: nobody says 'zero minutes late'."""
+    return max(1, round(seconds / 60))
+
+
+def _count(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -1,0 +1,395 @@
+"""Turn the plan and the moment into what the models read and what the kernel improves.
+
+A `Bearing` is the whole of what the agent knows that bears on the rest of the day, frozen at one instant. Everything
+here is computed from it, so a job carries its bearing along and any thread gets the same rows, the same problem and
+the same estimates from it.
+"""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime, tzinfo
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from edge_agent.arrivals import Arrivals, join
+from shared.contracts import DEPOT_PLACE, LegTimes, Plan, Rest
+from shared.features import Correlation, LegSeen, StopSeen, leg_rows, stop_rows
+from shared.messages import Estimate
+from shared.quantities import EpochMs, Position, TimeWindow, metres_between
+from shared.routes import ALWAYS_OPEN, NEVER_CLOSES, Break, RouteProblem
+from shared.steps import Job
+from shared.work import Stop, StopId
+
+Quantiles = npt.NDArray[np.floating]
+"""float [n, 3] seconds: in one, five and nine cases of ten it takes no longer."""
+
+DETOUR = 1.35
+"""Metres driven for a metre of straight line: plans carry seconds only, and cities' ratios lie between 1.2 and 1.5
+(Boscoe, Henry and Zdeb 2012, The Professional Geographer 64(2))."""
+
+LEG_SPREAD = (0.82, 1.0, 1.35)
+STOP_SPREAD = (0.65, 1.0, 1.7)
+"""P10, P50 and P90 over the plan's own time when no model is there: legs and stops both run late further than early."""
+
+PLAN_CORRELATION = Correlation(legs=0.3, dwells=0.15, between=0.1)
+"""A slow day is slow on every leg: what we assume while no model's card says how much."""
+
+SHORTEST_REST_OF_A_STOP_S = 45.0
+"""A driver who has been longer at a door than nine of ten still has to walk back."""
+
+SHIFT_WEIGHT = 2
+"""Weighted seconds for each second of overtime; a customer's lateness weighs `Stop.lateness_weight`, 3 as a rule."""
+REST_WEIGHT = 3
+"""Weighted seconds for each second that the break begins too late."""
+
+
+class Bearing(msgspec.Struct, frozen=True):
+    """Where one van's day stands at one instant.
+
+    `order` holds the stops still to come as shown, the one under way first; `under_way` is None while the van stands
+    between two stops. `from_place` is the place last left (None: the depot), which the van leaves, or left, at
+    `leaves_ms`; what lies ahead goes on at `resumes_ms`: now, or when the van will be free. `share_left` of the leg to
+    the stop under way still lies ahead. `rest` is the break still to be taken.
+    `at_stop_since_ms` is None unless the van stands at the stop under way.
+    """
+
+    plan: Plan
+    legs: LegTimes
+    matrix: npt.NDArray[np.int32]
+    zone: tzinfo
+    now_ms: int
+    order: tuple[StopId, ...]
+    under_way: StopId | None
+    from_place: StopId | None
+    from_position: Position
+    leaves_ms: int
+    resumes_ms: int
+    share_left: float
+    at_stop_since_ms: int | None
+    rest: Rest | None
+    pace: float
+    dwell_pace: float
+    told: dict[StopId, TimeWindow]
+
+    def stop(self, stop_id: StopId) -> Stop:
+        """The stop of this id, as the plan has it."""
+        return _stops(self.plan)[stop_id]
+
+    def told_window(self, stop_id: StopId) -> TimeWindow:
+        """The window last told to the customer."""
+        return self.told.get(stop_id, self.stop(stop_id).told)
+
+
+_last_stops: tuple[Plan | None, dict[StopId, Stop]] = (None, {})
+
+
+def _stops(plan: Plan) -> dict[StopId, Stop]:
+    # One plan is asked about thousands of times; the pair is replaced whole, so any thread sees plan and table agree.
+    global _last_stops  # noqa: PLW0603 - a cache of a pure function.
+    known = _last_stops
+    if known[0] is not plan:
+        known = (plan, {stop.stop_id: stop for stop in plan.stops})
+        _last_stops = known
+    return known[1]
+
+
+class Rows(NamedTuple):
+    """What the models read for an order: one leg to each stop and one home, and one row for each stop."""
+
+    legs: npt.NDArray[np.float32]
+    stops: npt.NDArray[np.float32]
+
+
+class Foreseen(msgspec.Struct, frozen=True):
+    """What a model said of an order's legs [n + 1, 3] and stops [n, 3], whole and in seconds.
+
+    `correlation` is how much of their luck a day shares; `model` names who said so, "none" when it was the plan.
+    """
+
+    legs: Quantiles
+    stops: Quantiles
+    correlation: Correlation
+    model: str
+
+
+class Predict(Job, frozen=True):
+    """How long everything ahead will take, in the order shown."""
+
+    bearing: Bearing
+
+
+class Predicted(msgspec.Struct, frozen=True):
+    """The answer to a `Predict`."""
+
+    need: str
+    foreseen: Foreseen
+    took_ms: float = 0.0
+
+
+class Improve(Job, frozen=True):
+    """A better order of what lies beyond the stop under way, if there is one, and how long everything takes in it."""
+
+    bearing: Bearing
+    problem: RouteProblem
+    limit_ms: int
+    seed: int
+
+
+class Improved(msgspec.Struct, frozen=True):
+    """The answer to an `Improve`: nodes of the problem in their new order, and what is foreseen for it.
+
+    `foreseen` is of the whole order, the stop under way included; None when the order stayed.
+    """
+
+    need: str
+    nodes: tuple[int, ...]
+    iterations: int
+    foreseen: Foreseen | None
+    took_ms: float = 0.0
+
+
+class Spans(NamedTuple):
+    """How long everything ahead takes, in seconds at three quantiles; the first leg and stop only what is left of them.
+
+    `legs` has one entry more than `stops`: the way home.
+    """
+
+    legs: Quantiles
+    stops: Quantiles
+
+
+def place_row(legs: LegTimes, place: StopId | None) -> int:
+    """Row and column of a place in the leg times; the depot's for None and for a place they do not know."""
+    return DEPOT_PLACE if place is None or place not in legs.places else legs.places.index(place) + 1
+
+
+def slice_at(legs: LegTimes, instant_ms: float) -> int:
+    """Which slice of the leg times serves a departure at this instant."""
+    passed = sum(end <= instant_ms for end in legs.slice_ends_ms)
+    return min(passed, len(legs.slice_ends_ms) - 1)
+
+
+def map_seconds(bearing: Bearing, order: Sequence[StopId]) -> list[float]:
+    """The plan's own time for each leg of an order and the way home, by the hour at which it is likely to begin."""
+    rows = {place: row + 1 for row, place in enumerate(bearing.legs.places)}
+    here = DEPOT_PLACE if bearing.from_place is None else rows.get(bearing.from_place, DEPOT_PLACE)
+    clock_ms = float(bearing.leaves_ms)
+    found = []
+    for stop_id in (*order, None):
+        there = DEPOT_PLACE if stop_id is None else rows[stop_id]
+        seconds = float(bearing.matrix[slice_at(bearing.legs, clock_ms), here, there])
+        found.append(seconds)
+        clock_ms += seconds * bearing.pace * 1000
+        if stop_id is not None:
+            stop = bearing.stop(stop_id)
+            clock_ms = max(clock_ms, _earliest_ms(stop)) + stop.service_s * bearing.dwell_pace * 1000
+        here = there
+    return found
+
+
+def rows_for(bearing: Bearing, order: Sequence[StopId]) -> Rows:
+    """What the models read to foresee this order."""
+    legs, stops = [], []
+    clock_ms, here = float(bearing.leaves_ms), bearing.from_position
+    is_stem = bearing.from_place is None and bearing.plan.depot.stem_s > 0
+    group, at_same_door = "", 0
+    for stop_id, map_s in zip((*order, None), map_seconds(bearing, order), strict=True):
+        there = bearing.plan.depot.gateway if stop_id is None else bearing.stop(stop_id).position
+        hour, weekday = _local_hour(bearing.zone, clock_ms)
+        is_stem = is_stem or (stop_id is None and bearing.plan.depot.stem_s > 0)
+        metres = metres_between(here, there) * DETOUR
+        legs.append(LegSeen(map_s, metres, hour, weekday, bearing.pace, is_stem))
+        clock_ms += map_s * bearing.pace * 1000
+        if stop_id is not None:
+            stop = bearing.stop(stop_id)
+            at_same_door = at_same_door + 1 if stop.door_group and stop.door_group == group else 0
+            group = stop.door_group
+            hour, _ = _local_hour(bearing.zone, clock_ms)
+            stops.append(_stop_seen(stop, at_same_door, hour, bearing.dwell_pace))
+            clock_ms = max(clock_ms, _earliest_ms(stop)) + stop.service_s * bearing.dwell_pace * 1000
+        here, is_stem = there, False
+    return Rows(leg_rows(legs), stop_rows(stops))
+
+
+def _stop_seen(stop: Stop, at_same_door: int, hour: float, dwell_pace: float) -> StopSeen:
+    return StopSeen(
+        planned_service_s=stop.service_s,
+        service=stop.service,
+        parcels=len(stop.parcels),
+        litres=sum(parcel.litres for parcel in stop.parcels),
+        floor=stop.floor,
+        has_lift=stop.has_lift,
+        is_business=stop.is_business,
+        same_door_index=at_same_door,
+        hour_of_day=hour,
+        dwell_pace=dwell_pace,
+    )
+
+
+def plans_own(bearing: Bearing, order: Sequence[StopId]) -> Foreseen:
+    """What the plan itself expects, with the stated spreads: for a van whose models are missing or have failed."""
+    legs = np.array(map_seconds(bearing, order), np.float32) * bearing.pace
+    stops = np.array([bearing.stop(stop_id).service_s for stop_id in order], np.float32) * bearing.dwell_pace
+    return Foreseen(
+        np.outer(legs, LEG_SPREAD).astype(np.float32),
+        np.outer(stops, STOP_SPREAD).astype(np.float32),
+        PLAN_CORRELATION,
+        "none",
+    )
+
+
+def spans_left(bearing: Bearing, legs: Quantiles, stops: Quantiles) -> Spans:
+    """What is left of the leg or the stop under way, and the whole of everything after it."""
+    legs, stops = legs.astype(np.float32), stops.astype(np.float32)
+    if bearing.at_stop_since_ms is not None and len(stops):
+        passed_s = (bearing.now_ms - bearing.at_stop_since_ms) / 1000
+        begins_in_s = max(0.0, (_earliest_ms(bearing.stop(bearing.order[0])) - bearing.now_ms) / 1000)
+        legs[0] = 0.0
+        if begins_in_s == 0:
+            stops[0] = np.maximum(stops[0] - passed_s, SHORTEST_REST_OF_A_STOP_S * np.array([0.3, 1.0, 2.5]))
+    elif bearing.under_way is not None:
+        legs[0] *= bearing.share_left
+    return Spans(legs, stops)
+
+
+def arrivals(bearing: Bearing, order: Sequence[StopId], spans: Spans, correlation: Correlation) -> Arrivals:
+    """When service at each stop of an order begins, in scenarios; the break comes where this order lets it begin."""
+    legs, begins_ms = spans.legs[:-1].astype(np.float64), bearing.resumes_ms
+    if bearing.rest is not None:
+        place = _leg_after_rest(bearing, order, spans, bearing.rest)
+        if place is not None:
+            legs[place] += bearing.rest.duration_s
+    return join(begins_ms, legs, spans.stops, opens_ms(bearing, order), correlation)
+
+
+def estimates(bearing: Bearing, order: Sequence[StopId], joined: Arrivals) -> tuple[Estimate, ...]:
+    """What is told of the arrivals: three quantiles for each stop; where the van stands already, when service began."""
+    found = []
+    for stop_id, instants in zip(order, joined.quantiles_ms().tolist(), strict=True):
+        low, middle, high = instants
+        if bearing.at_stop_since_ms is not None and stop_id == bearing.under_way:
+            low = middle = high = max(bearing.at_stop_since_ms, _earliest_ms(bearing.stop(stop_id)))
+        found.append(Estimate(stop_id, EpochMs(round(low)), EpochMs(round(middle)), EpochMs(round(high))))
+    return tuple(found)
+
+
+def _leg_after_rest(bearing: Bearing, order: Sequence[StopId], spans: Spans, rest: Rest) -> int | None:
+    """Which leg the break comes before when everything takes its P50; None when it fits into a wait or the way home."""
+    clock_ms = float(bearing.resumes_ms)
+    for k, stop_id in enumerate(order):
+        is_begun = k == 0 and bearing.under_way is not None
+        if not is_begun and clock_ms >= rest.begins.opens_ms:
+            return k
+        clock_ms += float(spans.legs[k, 1]) * 1000
+        opens = _earliest_ms(bearing.stop(stop_id))
+        if max(clock_ms, rest.begins.opens_ms) + rest.duration_s * 1000 <= opens:
+            return None
+        clock_ms = max(clock_ms, opens) + float(spans.stops[k, 1]) * 1000
+    return None
+
+
+def opens_ms(bearing: Bearing, order: Sequence[StopId]) -> list[int]:
+    """When service can first begin at each stop: a driver waits for the slot, not for the told window."""
+    return [_earliest_ms(bearing.stop(stop_id)) for stop_id in order]
+
+
+def route_problem(bearing: Bearing, spans: Spans) -> RouteProblem:
+    """The rest of the day beyond the stop under way, as the kernel sees it: seconds counted from the plan's departure.
+
+    Node 0 is where it begins (the stop under way, else the place the van stands at), node k + 1 the k-th stop beyond,
+    the last node the depot. Windows are the told ones, inside the hours somebody is there.
+    """
+    plan, beyond = bearing.plan, orders_beyond(bearing)
+    base_ms = plan.depart_ms
+    begin, leave_ms = _beginning(bearing, spans)
+    places = [place_row(bearing.legs, begin), *(place_row(bearing.legs, s) for s in beyond), DEPOT_PLACE]
+    first = 0 if bearing.under_way is None else 1
+    travel = bearing.matrix[:, places, :][:, :, places].astype(np.float32) * _leg_factor(bearing, spans)
+    end = len(beyond) + 1
+    order = tuple(range(1, end))
+    stops = [bearing.stop(stop_id) for stop_id in beyond]
+    windows = [_promised(bearing, stop) for stop in stops]
+    loads = [_load_change(stop) for stop in stops]
+    capacity = plan.capacity_litres * 10
+    load_now = -sum(min(0, load) for load in loads)
+    node = {stop_id: k + 1 for k, stop_id in enumerate(beyond)}
+    wanted = [(node[a], node[b]) for a, b in plan.before if a in node and b in node]
+    rest = bearing.rest
+    return RouteProblem(
+        travel=np.rint(travel).astype(np.int32),
+        order=order,
+        start=0,
+        leave=_seconds(leave_ms, base_ms),
+        service=(0, *(max(0, round(float(s))) for s in spans.stops[first:, 1]), 0),
+        earliest=(ALWAYS_OPEN, *(_seconds(w.opens_ms, base_ms) for w in windows), ALWAYS_OPEN),
+        latest=(NEVER_CLOSES, *(_seconds(w.closes_ms, base_ms) for w in windows), NEVER_CLOSES),
+        lateness_weight=(0, *(stop.lateness_weight for stop in stops), 0),
+        end=end,
+        slice_ends=tuple(_seconds(end_ms, base_ms) for end_ms in bearing.legs.slice_ends_ms[:-1]),
+        changed_arc_cost=plan.freedom.changed_arc_s,
+        # A driver who went elsewhere may have broken a precedence already; the kernel keeps the others.
+        precedence=tuple((a, b) for a, b in wanted if a < b),
+        load_change=(0, *loads, 0),
+        load_now=load_now,
+        capacity=capacity if load_now + sum(max(0, load) for load in loads) > capacity >= load_now else None,
+        rest=None if rest is None else _break(rest, base_ms),
+        shift_end=_seconds(plan.shift_end_ms, base_ms),
+        shift_weight=SHIFT_WEIGHT,
+    )
+
+
+def orders_beyond(bearing: Bearing) -> tuple[StopId, ...]:
+    """The stops that may still be re-ordered: all but the one under way."""
+    return bearing.order[1:] if bearing.under_way is not None else bearing.order
+
+
+def _beginning(bearing: Bearing, spans: Spans) -> tuple[StopId | None, int]:
+    if bearing.under_way is None:
+        return bearing.from_place, bearing.resumes_ms
+    begins_ms = max(bearing.resumes_ms + float(spans.legs[0, 1]) * 1000, _earliest_ms(bearing.stop(bearing.under_way)))
+    return bearing.under_way, round(begins_ms + float(spans.stops[0, 1]) * 1000)
+
+
+def _leg_factor(bearing: Bearing, spans: Spans) -> float:
+    """How much longer than the plan the legs ahead take by the model: what the kernel's leg times are scaled by."""
+    first = 0 if bearing.under_way is None else 1
+    planned = sum(map_seconds(bearing, bearing.order)[first:])
+    foreseen = float(spans.legs[first:, 1].sum())
+    return min(4.0, max(0.25, foreseen / planned)) if planned > 0 else 1.0
+
+
+def _promised(bearing: Bearing, stop: Stop) -> TimeWindow:
+    told = bearing.told_window(stop.stop_id)
+    hours = stop.open_hours
+    if hours is None or hours.closes_ms < told.opens_ms or told.closes_ms < hours.opens_ms:
+        return told
+    return TimeWindow(max(told.opens_ms, hours.opens_ms), min(told.closes_ms, hours.closes_ms))
+
+
+def _earliest_ms(stop: Stop) -> int:
+    hours = stop.open_hours
+    if hours is None or hours.opens_ms > stop.slot.closes_ms:
+        return stop.slot.opens_ms
+    return max(stop.slot.opens_ms, hours.opens_ms)
+
+
+def _load_change(stop: Stop) -> int:
+    """Decilitres the van gains at this stop."""
+    litres = sum(parcel.litres for parcel in stop.parcels)
+    return round(10 * litres) * (1 if stop.service == "collection" else -1)
+
+
+def _break(rest: Rest, base_ms: int) -> Break:
+    earliest, latest = _seconds(rest.begins.opens_ms, base_ms), _seconds(rest.begins.closes_ms, base_ms)
+    return Break(rest.duration_s, earliest, latest, REST_WEIGHT)
+
+
+def _seconds(instant_ms: float, base_ms: int) -> int:
+    return round((instant_ms - base_ms) / 1000)
+
+
+def _local_hour(zone: tzinfo, instant_ms: float) -> tuple[float, int]:
+    local = datetime.fromtimestamp(instant_ms / 1000, UTC).astimezone(zone)
+    return local.hour + local.minute / 60 + local.second / 3600, local.weekday()

@@ -1,0 +1,125 @@
+"""Keep a core's rows in SQLite, so that a commit that has returned survives a pulled plug.
+
+One table of rooms, keys and values; every commit is one transaction, forced to disk. A damaged file is set aside, never
+repaired in place: a new store begins a new life (`boot`), which the hub sees and reports as a gap.
+"""
+
+import secrets
+import sqlite3
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from shared.logs import log
+from shared.steps import Row, Saved
+
+OWN_ROOM = "store"
+"""The store's own facts; a core never sees this room."""
+
+_SCHEMA = """
+CREATE TABLE rooms (room TEXT NOT NULL, key TEXT NOT NULL, value BLOB NOT NULL, PRIMARY KEY (room, key)) WITHOUT ROWID
+"""
+_APPLICATION_ID = 0x57574147  # "WWAG": another program's database is not ours to open.
+
+
+class StoreUnusable(RuntimeError):
+    """The store's file is another program's, or its folder cannot be written."""
+
+
+class SqliteStore:
+    """The rows of one agent. For the thread that takes the steps only."""
+
+    def __init__(self, path: Path) -> None:
+        """Open the store, or begin a new one. Raises StoreUnusable."""
+        self.path = path
+        self._db = _open(path)
+        self.boot = self._drawn_once()
+
+    def saved(self) -> Saved:
+        """Every row: room, then key, then value."""
+        rooms: dict[str, dict[str, bytes]] = {}
+        for room, key, value in self._db.execute("SELECT room, key, value FROM rooms WHERE room <> ?", (OWN_ROOM,)):
+            rooms.setdefault(room, {})[key] = bytes(value)
+        return rooms
+
+    def commit(self, rows: Sequence[Row]) -> None:
+        """Keep all rows or none; on disk when it returns. Raises sqlite3.Error when the disk does not take them."""
+        self._db.execute("BEGIN IMMEDIATE")
+        try:
+            for row in rows:
+                if row.value is None:
+                    self._db.execute("DELETE FROM rooms WHERE room = ? AND key = ?", (row.room, row.key))
+                else:
+                    self._db.execute(
+                        "INSERT INTO rooms VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET value = excluded.value",
+                        (row.room, row.key, row.value),
+                    )
+            self._db.execute("COMMIT")
+        except sqlite3.Error:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            raise
+
+    def close(self) -> None:
+        """Fold the log into the file and let it go."""
+        self._db.close()
+
+    def _drawn_once(self) -> str:
+        """64 random bits that name the life of this store."""
+        found = self._db.execute("SELECT value FROM rooms WHERE room = ? AND key = 'boot'", (OWN_ROOM,)).fetchone()
+        if found is not None:
+            return bytes(found[0]).decode()
+        boot = secrets.token_hex(8)
+        self.commit([Row(OWN_ROOM, "boot", boot.encode())])
+        log("store_created", path=self.path, boot=boot)
+        return boot
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        return _checked(path)
+    except sqlite3.OperationalError as away:
+        raise StoreUnusable(f"{path} cannot be opened: {away}; check the folder and who may write there") from None
+    except OSError as away:
+        raise StoreUnusable(
+            f"{path} cannot be made: {away.strerror}; check the folder and who may write there"
+        ) from None
+    except sqlite3.DatabaseError as damaged:
+        aside = _set_aside(path)
+        log("store_damaged", path=path, error=str(damaged), set_aside=aside, then="a new store begins a new life")
+        return _checked(path)
+
+
+def _checked(path: Path) -> sqlite3.Connection:
+    """A connection to a sound store; raises sqlite3.DatabaseError when it is not sound."""
+    db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    try:
+        db.execute("PRAGMA journal_mode = WAL")
+        db.execute("PRAGMA synchronous = FULL")
+        found = db.execute("PRAGMA quick_check(1)").fetchone()[0]
+        if found != "ok":
+            raise sqlite3.DatabaseError(found)
+        application = db.execute("PRAGMA application_id").fetchone()[0]
+        is_new = db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
+        if is_new:
+            db.execute("BEGIN IMMEDIATE")
+            db.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
+            db.execute(_SCHEMA)
+            db.execute("COMMIT")
+        elif application != _APPLICATION_ID:
+            raise StoreUnusable(f"{path} is another program's database; name another file as store")
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _set_aside(path: Path) -> Path:
+    stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
+    aside = path.with_name(f"{path.name}.damaged-{stamp}-{secrets.token_hex(2)}")
+    for end in ("", "-wal", "-shm"):
+        found = path.with_name(path.name + end)
+        if found.exists():
+            found.rename(aside.with_name(aside.name + end))
+    return aside
