@@ -285,9 +285,10 @@ def _read_extract(path: Path, progress: Progress) -> _Extract:
                 _take_restriction(found, thing)
     except (RuntimeError, ValueError, OSError, MemoryError) as trouble:
         size = path.stat().st_size
+        remedy = "sort it with `osmium sort`" if "out of order" in str(trouble) else "fetch it again"
         raise MapUnreadable(
             f"{path} ({size} bytes) cannot be read as OpenStreetMap data after {found.objects} objects ({trouble}), "
-            f"expected a whole .osm.pbf, .osm or .opl file: fetch it again"
+            f"expected a whole .osm.pbf, .osm or .opl file: {remedy}"
         ) from trouble
     progress("reading the extract", found.objects)
     return found
@@ -339,7 +340,7 @@ def _take_way(found: _Extract, way: Any) -> None:
         found.streets.append(
             _Street(
                 way=way.id,
-                name=tags.get("name", "") or tags.get("ref", ""),
+                name=" ".join((tags.get("name", "") or tags.get("ref", "")).split()),
                 road_class=ROAD_CLASSES.index(road_class),
                 kph=(_free_flow_kph(tags, "forward"), _free_flow_kph(tags, "backward")),
                 directions=directions,
@@ -659,7 +660,9 @@ class _Graph:
             onward = [e for e in allowed if e != back and node not in self._blocked]
             for target in onward:
                 turns.append((edge, target, self._turn_s(headings[edge][1], headings[target][0])))
-            if not onward and back in allowed:
+            # Where only local streets go on, whoever has no business in them turns round, as at a blind end.
+            is_local = self._street[edge].is_local
+            if back in allowed and all(self._street[e].is_local and not is_local for e in onward):
                 turns.append((edge, back, U_TURN_S))
         return turns
 

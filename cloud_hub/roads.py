@@ -285,7 +285,7 @@ def _refuse_unreachable(seconds: Floats, names: Sequence[str], closed: frozenset
     raise StopsUnreachable(
         unreachable,
         f"no permitted drive leads to {', '.join(unreachable)} and back{because}, expected all {len(names)} places "
-        f"to be connected: {'reopen a street, ' if closed else ''}correct their positions or take them out of the route",
+        f"to be connected: {'reopen a street, ' if closed else ''}correct their positions or leave them out",
     )
 
 
