@@ -25,6 +25,8 @@ class NearBus(can.BusABC):
         is_msgpack_installed()
         self._destination = (group, port)
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+        super().__init__(channel=group)
+        self.channel_info = f"{group}:{port} on loopback"
         try:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             # Bound to the group and not to any address: what is sent to this port otherwise is not for us.
@@ -34,10 +36,8 @@ class NearBus(can.BusABC):
             self._socket.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_IF, near)
             self._socket.setsockopt(socket.IPPROTO_IP, socket.IP_MULTICAST_TTL, 0)
         except OSError as error:
-            self._socket.close()
+            self.shutdown()
             raise can.CanInitializationError(f"cannot join {group}:{port} on loopback: {error}") from error
-        super().__init__(channel=group)
-        self.channel_info = f"{group}:{port} on loopback"
 
     def fileno(self) -> int:
         """The descriptor to wait on."""

@@ -146,6 +146,11 @@ class Driver:
                 reason = "closed"
             except OSError as error:
                 reason = str(error) or type(error).__name__
+            except Exception as fault:
+                # The outermost loop: a fault of ours must not leave the agent deaf.
+                reason = f"fault of this driver: {fault!r}"
+                self._refused["DriverFault"] += 1
+                logger.exception("driver_fault url=%s", self.url)
             if self._stop.is_set():
                 break
             if self._connections > connections and time.monotonic() - opened_at_s > LONGEST_PAUSE_S:

@@ -71,16 +71,17 @@ class Gateway:
         self._server = socket.create_server(("127.0.0.1", 0))
         self._server.settimeout(10)
         self.url = f"tcp://127.0.0.1:{self._server.getsockname()[1]}"
-        self.listener: socket.socket | None = None
+        self._listeners: list[socket.socket] = []
 
     def accept(self) -> socket.socket:
-        self.listener, _ = self._server.accept()
-        return self.listener
+        listener, _ = self._server.accept()
+        self._listeners.append(listener)
+        return listener
 
     def close(self) -> None:
         self._server.close()
-        if self.listener is not None:
-            self.listener.close()
+        for listener in self._listeners:
+            listener.close()
 
 
 class Heard:
@@ -326,6 +327,26 @@ def test_a_receiver_that_falls_silent_is_connected_again(gateway, heard, started
     gateway.accept().sendall(RMC)
     gateway.accept()
     assert health_when(driver, lambda health: health.connections == 2).is_listening
+
+
+def test_a_fault_of_our_own_is_counted_and_the_driver_listens_again(gateway, heard, started):
+    faults = iter([ValueError("a bug of ours")])
+
+    def take(reading):
+        for fault in faults:
+            raise fault
+        heard.readings.put(reading)
+
+    driver = begin(open_gnss(gateway.url, now_ms, take), started)
+    gateway.accept().sendall(RMC + GGA)
+    gateway.accept().sendall(RMC + GGA)
+    assert heard.next(Fix)
+    assert driver.health().refused == {"DriverFault": 1}
+
+
+def test_a_group_that_is_none_is_named_and_tried_again(heard, started):
+    driver = begin(open_can("can+udp_multicast://10.0.0.1:4000", "obd2", now_ms, heard.readings.put), started)
+    assert "cannot join" in health_when(driver, lambda health: "10.0.0.1" in health.away_because).away_because
 
 
 def test_a_device_that_is_not_there_yet_is_waited_for(heard, started):
