@@ -127,7 +127,7 @@ def _luck(n: int, correlation: Correlation, is_leg: bool) -> NDArray[np.float64]
         both = math.sqrt(min(max(correlation.legs, 0.0), 1.0) * shared)
         follow = min(max(correlation.between / both, -1.0), 1.0) if both > 0 else 0.0
         of_day = follow * day[0] + math.sqrt(1 - follow * follow) * day[1]
-    mine = own[0 if is_leg else 1, :n]
+    mine = own[:n, 0 if is_leg else 1]
     luck: NDArray[np.float64] = math.sqrt(shared) * of_day + math.sqrt(1 - shared) * mine
     return luck
 
@@ -139,7 +139,7 @@ def _rounded_up(n: int) -> int:
 
 @lru_cache(maxsize=4)
 def _dice(n: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Luck of the day float64[2, scenarios] and of n legs and n dwells float64[2, n, scenarios].
+    """Luck of the day float64[2, scenarios] and of n legs and dwells, leg by dwell, float64[n, 2, scenarios].
 
     A Latin hypercube: each row holds the same evenly spread normal scores, shuffled by a hash of its place. So every
     single duration has exactly its own quantiles, and nothing is drawn.
@@ -148,7 +148,7 @@ def _dice(n: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     order = np.argsort(_hashed(rows, SCENARIOS), axis=1, kind="stable")
     scores = _normal_scores(SCENARIOS)[order]
     scores.setflags(write=False)
-    return scores[:2], scores[2:].reshape(2, n, SCENARIOS)
+    return scores[:2], scores[2:].reshape(n, 2, SCENARIOS)
 
 
 def _hashed(rows: int, columns: int) -> NDArray[np.uint64]:
