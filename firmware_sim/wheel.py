@@ -98,6 +98,7 @@ class Wheel:
         self._answered: set[str] = set()
         self._reported_ms: int | None = None
         self._reported_stop = ""
+        self._refused: tuple[int, int] | None = None
 
     def act(self, van: Van, day: Day | None, now_ms: int) -> Told:
         """What the driver does at this instant; tells the van where to go."""
@@ -107,7 +108,7 @@ class Wheel:
         if day is None or self._goes_home:
             return told
         if van.phase not in ("driving", "held"):
-            self._answer_change(day, told)
+            self._answer_change(day, now_ms, told)
         if van.is_free and not told.posts and not self._waits_for(day, now_ms):
             self._choose(van, day, now_ms, told)
         return told
@@ -130,17 +131,24 @@ class Wheel:
             self._reported_stop, self._reported_ms = happening.errand.stop_id, happening.at_ms
             told.posts.append(_outcome(happening))
 
-    def _answer_change(self, day: Day, told: Told) -> None:
+    def _answer_change(self, day: Day, now_ms: int, told: Told) -> None:
         change = day.change
         if change is None or change.change_id in self._answered:
             return
         self._answered.add(change.change_id)
         what, why = answer(self.who, change.change_id, self._luck)
+        if what == "refused":
+            self._refused = day.revision, now_ms
         body = {"change_id": change.change_id, "answer": what, "reason": why}
         told.posts.append(Post("/api/change", body))
 
     def _waits_for(self, day: Day, now_ms: int) -> bool:
-        """Whether the page has yet to take the last report in, and patience lasts."""
+        """Whether the page has yet to take in the last report or refusal, and patience lasts."""
+        if self._refused is not None:
+            revision, refused_ms = self._refused
+            if day.revision <= revision and now_ms < refused_ms + self._patience_ms:
+                return True
+            self._refused = None
         if self._reported_ms is None:
             return False
         if any(done.stop_id == self._reported_stop for done in day.done):

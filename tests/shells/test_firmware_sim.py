@@ -22,7 +22,7 @@ from firmware_sim.luck import Luck
 from shared.citymap import CityMap, shipped_city
 from shared.clock import SETTING, Clock
 
-SPEED = 900.0
+SPEED = 1500.0
 MORNING_MS = 1_735_711_200_000  # 08:00 in Helsinki on 1 January 2025.
 
 
@@ -61,7 +61,7 @@ class Page:
         self.answers: dict[str, tuple[int, dict[str, Any]]] = {}
         self.repeats = 0
         self.scans: list[str] = []
-        self.asks_for_scans = True
+        self.loses_answers = 0
         self.revision = 1
         self.changed = threading.Condition()
         self.port = 0
@@ -81,7 +81,12 @@ class Page:
 
             def do_POST(self) -> None:
                 body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                self._answer(*page.take(self.path, self.headers["Idempotency-Key"], body))
+                answer = page.take(self.path, self.headers["Idempotency-Key"], body)
+                if self.path == "/api/outcome" and page.loses_answers > 0:
+                    page.loses_answers -= 1
+                    self.close_connection = True
+                    return
+                self._answer(*answer)
 
             def _answer(self, status: int, content: dict[str, Any]) -> None:
                 text = json.dumps(content).encode()
@@ -140,7 +145,7 @@ class Page:
             answer: tuple[int, dict[str, Any]] = (200, {"ok": True})
             if path == "/api/outcome" and body["outcome"].startswith("delivered_"):
                 parcels = next(e["parcels"] for e in self.errands if e["stop_id"] == body["stop_id"])
-                if lacking := set(parcels) - set(self.scans) if self.asks_for_scans else set():
+                if lacking := set(parcels) - set(self.scans):
                     answer = (422, {"title": "proof incomplete", "detail": f"scans of {sorted(lacking)} are missing"})
             if answer[0] == 200:
                 self.posts.append((path, body))
@@ -199,6 +204,12 @@ def running(*arguments: str, clock: Clock | None = None) -> Iterator[tuple[subpr
         process.wait(10)
 
 
+def await_driven(port: int, stops: int) -> None:
+    """Wait until the van has served so many stops, whoever knows of it."""
+    while len(told(port, b'{"do":"state"}')[0]["driven"]) < stops:
+        time.sleep(0.05)  # The control port tells only who asks.
+
+
 def told(port: int, *lines: bytes) -> list[dict[str, Any]]:
     """What the control port answers."""
     with socket.create_connection(("127.0.0.1", port)) as line, line.makefile("rb") as answers:
@@ -212,7 +223,7 @@ def van(page: Page, city_folder: Path) -> Any:
 
 
 def test_a_van_serves_every_stop_of_its_page_and_reports_the_end_of_the_shift(city_folder: Path) -> None:
-    page = Page(CityMap.load(city_folder), 5)
+    page = Page(CityMap.load(city_folder), 4)
     with van(page, city_folder) as (_, ports):
         page.listen_to_scanner(ports["scanner_port"])
         page.await_that(lambda: ("/api/shift", {"is": "ended"}) in page.posts)
@@ -225,17 +236,27 @@ def test_a_van_serves_every_stop_of_its_page_and_reports_the_end_of_the_shift(ci
 
 
 def test_a_page_that_is_killed_and_comes_back_misses_no_outcome_and_takes_none_twice(city_folder: Path) -> None:
-    page = Page(CityMap.load(city_folder), 5)
+    page = Page(CityMap.load(city_folder), 4)
     with van(page, city_folder) as (_, ports):
         page.listen_to_scanner(ports["scanner_port"])
         page.await_that(lambda: len(page.outcomes()) >= 1)
         page.kill()
-        while len(told(ports["control_port"], b'{"do":"state"}')[0]["driven"]) < 3:
-            time.sleep(0.05)
+        await_driven(ports["control_port"], 3)
         page.start()
         page.await_that(lambda: ("/api/shift", {"is": "ended"}) in page.posts)
     page.kill()
     assert sorted(page.outcomes()) == sorted(errand["stop_id"] for errand in page.errands)
+
+
+def test_a_report_whose_answer_was_lost_is_repeated_under_its_key(city_folder: Path) -> None:
+    page = Page(CityMap.load(city_folder), 2)
+    page.loses_answers = 2
+    with van(page, city_folder) as (_, ports):
+        page.listen_to_scanner(ports["scanner_port"])
+        page.await_that(lambda: len(page.outcomes()) == 2)
+    page.kill()
+    assert page.repeats >= 1
+    assert len(set(page.outcomes())) == 2
 
 
 def test_gnss_of_a_van_under_way_speaks_nmea_from_inside_the_town(city_folder: Path) -> None:
@@ -251,7 +272,7 @@ def test_gnss_of_a_van_under_way_speaks_nmea_from_inside_the_town(city_folder: P
 
 
 def test_a_street_closed_ahead_is_found_closed_and_the_stops_are_served_all_the_same(city_folder: Path) -> None:
-    page = Page(CityMap.load(city_folder), 3)
+    page = Page(CityMap.load(city_folder), 2)
     with van(page, city_folder) as (_, ports):
         page.listen_to_scanner(ports["scanner_port"])
         page.await_that(lambda: any(path == "/api/heading" for path, _ in page.posts))
@@ -260,7 +281,7 @@ def test_a_street_closed_ahead_is_found_closed_and_the_stops_are_served_all_the_
     page.kill()
     assert closed[0]["ok"]
     assert closed[1] == {"ok": True, "factor": 1.5}
-    assert len(page.outcomes()) == 3
+    assert len(page.outcomes()) == 2
 
 
 def test_the_control_port_of_a_van_without_a_plan_says_so(city_folder: Path) -> None:

@@ -33,7 +33,7 @@ from firmware_sim.luck import Luck
 from firmware_sim.person import Driver, Errand, answer, door, driver, next_errand
 from firmware_sim.ride import Ride
 from firmware_sim.vehicle import Arrived, Departed, Happening, Scanned, Served, StreetFoundClosed, Van
-from firmware_sim.wheel import Day, Wheel
+from firmware_sim.wheel import Change, Day, Wheel
 from shared.citymap import CityMap, shipped_city
 from shared.quantities import EpochMs, Position, Seconds, TimeWindow, metres_between
 from shared.work import (
@@ -328,6 +328,17 @@ def test_a_driver_does_not_set_off_before_the_page_says_so() -> None:
     day = Day(revision=1, depart_ms=DEPART_MS + 60_000, stops=tuple(route(9, 2)))
     assert wheel.act(van, day, DEPART_MS).posts == []
     assert [post.path for post in wheel.act(van, day, DEPART_MS + 60_000).posts] == ["/api/shift", "/api/heading"]
+
+
+def test_a_driver_who_refused_a_change_waits_for_the_former_order() -> None:
+    stubborn = Driver("d", 1, 1, 1.3, strays=0.0, refuses=1.0, break_lean=0.5)
+    van, wheel = a_van(fresh_world()), Wheel(stubborn, Luck("w"), 20_000)
+    first, second = route(9, 2)
+    changed = Day(revision=4, depart_ms=DEPART_MS, stops=(second, first), change=Change("c1"))
+    former = Day(revision=5, depart_ms=DEPART_MS, stops=(first, second))
+    assert wheel.act(van, changed, DEPART_MS).posts[0].body["answer"] == "refused"
+    assert wheel.act(van, changed, DEPART_MS + 1).posts == []
+    assert wheel.act(van, former, DEPART_MS + 2).posts[-1].body == {"stop_id": first.stop_id}
 
 
 # The city.
