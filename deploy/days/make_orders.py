@@ -30,8 +30,8 @@ COLUMNS = (
 
 FARTHEST_FROM_STREET_M = 60.0
 # How many homes have which slot: before work and towards the evening are sold first. So the vans are full at both ends
-# of the day, where a delay hurts, and have room at noon. Three vans (07:30 to 16:00, 15 minutes from the depot) keep
-# every slot at up to three minutes a stop more than planned, and no longer at four.
+# of the day, where a delay hurts, and have room at noon. PyVRP keeps every slot with three vans (07:30 to 16:00, 15
+# minutes from the depot) when each stop takes up to four minutes more than planned, and no longer at four and a half.
 HOME_SLOTS = {("08:00", "10:00"): 40, ("10:00", "12:00"): 13, ("12:00", "14:00"): 11, ("14:00", "16:00"): 28}
 SHOP_SLOTS = (("08:00", "12:00"), ("10:00", "14:00"), ("12:00", "16:00"))
 OFFICES, SHOPS = 12, 16
