@@ -1,0 +1,249 @@
+"""Bring one agent to life: `edge-agent run --settings FILE`, and `edge-agent check --settings FILE` before that.
+
+This is the only place that knows core and shells alike. Bytes from the broker are verified and decoded at the door;
+what is refused there is counted by name, and the process lives.
+"""
+
+import argparse
+import os
+import secrets
+import signal
+import sys
+import threading
+from collections import Counter
+from collections.abc import Callable, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from edge_agent.agent import AgentCore, DeadLetter, Identity
+from edge_agent.dialogue import DAY_TOPIC
+from edge_agent.drivers import DeviceUrlWrong, Driver, open_can, open_gnss, open_scanner
+from edge_agent.page import Page, PortTaken
+from edge_agent.settings import AgentSettings, agent_settings, zone_of
+from edge_agent.store import SqliteStore, StoreUnusable
+from edge_agent.workshop import Workshop
+from shared import topics, wire
+from shared.clock import SETTING, Clock, ClockSettingWrong
+from shared.logs import log
+from shared.messages import Presence
+from shared.mqtt import BrokerUrlWrong, Heard, Link, LinkEvent
+from shared.runner import Runner
+from shared.settings import SettingsWrong
+from shared.signing import KeyUnreadable, Verifier
+from shared.steps import Envelope
+from shared.topics import TopicUnknown
+from shared.wire import Refused
+from shared.work import AgentId
+
+EX_CONFIG = 78
+"""The exit status of sysexits.h for settings that cannot be used."""
+
+TRAINED = Path(__file__).parent / "trained"
+
+
+class Door:
+    """What comes from the broker, as events the core may believe."""
+
+    def __init__(self, region: str, agent: AgentId, verifier: Verifier, post: Callable[[Any], None]) -> None:
+        self.refused: Counter[str] = Counter()
+        self._region, self._agent = region, agent
+        self._verifier = verifier
+        self._post = post
+
+    def hear(self, event: LinkEvent) -> None:
+        """Called from the network's thread: verify, decode, put before the core. Never raises."""
+        if not isinstance(event, Heard):
+            log("link_up" if type(event).__name__ == "LinkUp" else "link_down", why=getattr(event, "why", ""))
+            self._post(event)
+            return
+        try:
+            self._post(self._read(event))
+        except (Refused, TopicUnknown) as refusal:
+            name = type(refusal).__name__
+            self.refused[name] += 1
+            if self.refused[name] == 1:
+                log("message_refused", name=name, topic=event.topic[:80], because=str(refusal)[:200])
+
+    def _read(self, heard: Heard) -> Any:
+        place = topics.read(heard.topic)
+        if place.region != self._region:
+            raise TopicUnknown(f"topic '{heard.topic[:80]}' is of another region than {self._region}")
+        if place.direction == "up" and place.party == topics.HUB and place.carries == "presence":
+            return wire.decode_presence(heard.payload)
+        if place.direction != "down" or place.party != self._agent:
+            raise TopicUnknown(f"topic '{heard.topic[:80]}' is not for {self._agent}")
+        if place.carries == "acks":
+            return wire.decode_ack(heard.payload)
+        return self._command(heard)
+
+    def _command(self, heard: Heard) -> Any:
+        if len(heard.payload) > wire.MOST_BYTES:
+            raise wire.TooLarge(f"{len(heard.payload)} bytes, expected at most {wire.MOST_BYTES}")
+        self._verifier.check(heard.topic, heard.payload, heard.signature)
+        try:
+            return wire.decode_numbered(heard.payload)
+        except wire.UnknownMessage as wrong:
+            self.refused["UnknownMessage"] += 1
+            return DeadLetter(wire.decode_numbered_heading(heard.payload), str(wrong)[:500])
+
+
+class Agent:
+    """One agent's process: core, store, link, devices, page."""
+
+    def __init__(self, settings: AgentSettings, clock: Clock) -> None:
+        """Raises what `PROBLEMS` lists when something cannot be used."""
+        agent = AgentId(settings.agent)
+        verifier = Verifier(settings.hub_public_key)
+        self._workshop = Workshop(Path(settings.models) if settings.models else TRAINED)
+        self._store = SqliteStore(Path(settings.store))
+        identity = Identity(
+            agent=agent,
+            region=settings.region,
+            boot=self._store.boot,
+            life=secrets.token_hex(8),
+            kind=settings.kind,
+            version=_version(),
+            zone=zone_of(settings.time_zone),
+            clock_speed=clock.speed,
+        )
+        self.core = AgentCore(identity, self._store.saved())
+        self.runner = Runner(self.core, self._store, clock, self._send, self._workshop.do)
+        self._door = Door(settings.region, agent, verifier, self.runner.post)
+        gone = Presence(agent, is_there=False, life=identity.life, boot=identity.boot)
+        presence = topics.up(settings.region, agent, "presence")
+        self._farewell = Envelope(presence, wire.encode(gone), topics.QOS["presence"], is_retained=True)
+        self._link = Link(
+            settings.broker,
+            f"{settings.region}-{agent}",
+            topics.heard_by_agent(settings.region, agent),
+            self._door.hear,
+            will=self._farewell,
+        )
+        self._drivers = _drivers(settings, clock, self.runner.post)
+        self.page = Page(settings.page_host, settings.page_port, self.runner.ask, clock.now_ms)
+        self.page.more_counters = self._counters
+        self._model = self._workshop.model
+
+    def run(self) -> None:
+        """Work until `stop`, or until a commit fails: then the process ends and wakes from disk."""
+        self.page.start()
+        for driver in self._drivers:
+            driver.start()
+        self._link.open()
+        log(
+            "agent_started",
+            agent=self.core.identity.agent,
+            boot=self.core.identity.boot,
+            life=self.core.identity.life,
+            page=self.page.port,
+            model=self._model,
+        )
+        try:
+            self.runner.run()
+        finally:
+            for driver in self._drivers:
+                driver.stop(timeout_s=1.0)
+            self._link.publish(self._farewell)
+            self._link.close()
+            self.page.stop()
+            self._store.close()
+            log("agent_stopped", agent=self.core.identity.agent)
+
+    def stop(self) -> None:
+        """Let `run` return after the step under way."""
+        self.runner.stop()
+
+    def _send(self, envelope: Envelope) -> bool:
+        if envelope.topic == DAY_TOPIC:
+            self.page.show(envelope.payload)
+            return True
+        return self._link.publish(envelope)
+
+    def _counters(self) -> dict[str, int]:
+        found = {f"refused_{name}": count for name, count in sorted(self._door.refused.items())}
+        found |= {f"refused_by_broker_{name}": count for name, count in sorted(self._link.refused.items())}
+        for driver in self._drivers:
+            health = driver.health()
+            name = type(driver).__name__
+            found[f"{name}_readings"] = health.readings
+            found[f"{name}_is_listening"] = int(health.is_listening)
+            found |= {f"refused_{name}_{why}": count for why, count in sorted(health.refused.items())}
+        return found
+
+
+PROBLEMS = (
+    SettingsWrong,
+    ClockSettingWrong,
+    KeyUnreadable,
+    BrokerUrlWrong,
+    DeviceUrlWrong,
+    StoreUnusable,
+    PortTaken,
+)
+
+
+def _drivers(settings: AgentSettings, clock: Clock, post: Callable[[Any], None]) -> list[Driver]:
+    found = []
+    if settings.gnss:
+        found.append(open_gnss(settings.gnss, clock.now_ms, post))
+    if settings.can:
+        found.append(open_can(settings.can, settings.can_profile, clock.now_ms, post))
+    if settings.scanner:
+        found.append(open_scanner(settings.scanner, clock.now_ms, post))
+    return found
+
+
+def _version() -> str:
+    try:
+        return version("waywarden")
+    except PackageNotFoundError:
+        return "unpackaged"
+
+
+def run(path: Path) -> int:
+    """Run the agent of a settings file until SIGTERM or SIGINT; the exit status."""
+    try:
+        settings = agent_settings(path)
+        agent = Agent(settings, Clock.from_setting(os.environ.get(SETTING)))
+    except PROBLEMS as problem:
+        log("agent_refused", because=f"{type(problem).__name__}: {problem}")
+        return EX_CONFIG
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: agent.stop())
+    threading.current_thread().name = "steps"
+    agent.run()
+    return 0
+
+
+def check(path: Path) -> int:
+    """Say whether the agent of a settings file could run here, without opening devices or the broker."""
+    try:
+        settings = agent_settings(path)
+        clock = Clock.from_setting(os.environ.get(SETTING))
+        Verifier(settings.hub_public_key)
+        _drivers(settings, clock, lambda _: None)
+        workshop = Workshop(Path(settings.models) if settings.models else TRAINED)
+        store = SqliteStore(Path(settings.store))
+    except PROBLEMS as problem:
+        print(f"not ready: {problem}")
+        return EX_CONFIG
+    waiting = len(store.saved().get("outbox", {}))
+    store.close()
+    print(f"ready: {settings.agent} in {settings.region}, model {workshop.model}, {waiting} messages wait for the hub")
+    return 0
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command `edge-agent`."""
+    parser = argparse.ArgumentParser(prog="edge-agent", description="The agent that rides on a van.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    for name, words in (("run", "run the agent until it is told to stop"), ("check", "say whether it could run")):
+        command = commands.add_parser(name, help=words, description=words)
+        command.add_argument("--settings", type=Path, required=True, help="a TOML file; docs/settings.md lists it all")
+    asked = parser.parse_args(arguments)
+    return run(asked.settings) if asked.command == "run" else check(asked.settings)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

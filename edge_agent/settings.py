@@ -1,0 +1,70 @@
+"""What one agent is told when it is installed: who it is, whom it talks to, which devices it reads."""
+
+import re
+from datetime import UTC, timedelta, timezone, tzinfo
+from pathlib import Path
+from typing import Annotated, Literal
+from urllib.parse import urlsplit
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import msgspec
+
+from shared.settings import SettingsWrong, read_settings
+from shared.topics import HUB
+
+Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+
+
+class AgentSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One agent's settings. A device left empty is a device the machine does not have.
+
+    `hub_public_key` is the hub's Ed25519 key in hexadecimal: commands signed by anybody else are refused. `store` is
+    the file the agent remembers everything in. `models` names another folder of trained models than the one shipped.
+    `time_zone` is an IANA name or an offset such as +02:00; models read the local hour. `page_host` opens the page to
+    others than this machine, which nobody is asked for a password.
+    """
+
+    agent: Name
+    broker: str
+    hub_public_key: Annotated[str, msgspec.Meta(pattern="^[0-9a-fA-F]{64}$")]
+    store: str
+    region: Name = "region"
+    kind: Literal["vehicle"] = "vehicle"
+    page_host: str = "127.0.0.1"
+    page_port: Annotated[int, msgspec.Meta(ge=0, le=65_535)] = 8001
+    gnss: str = ""
+    can: str = ""
+    can_profile: Literal["obd2", "j1939"] = "obd2"
+    scanner: str = ""
+    models: str = ""
+    time_zone: str = "UTC"
+
+
+def agent_settings(path: Path) -> AgentSettings:
+    """The settings of a file, checked as far as reading them can. Raises SettingsWrong naming what is wrong."""
+    settings = read_settings(path, AgentSettings)
+    if settings.agent == HUB:
+        raise SettingsWrong(f"{path}: agent is '{HUB}', which is the hub's own name; expected another, as in van-1")
+    try:
+        zone_of(settings.time_zone)
+    except ValueError as wrong:
+        raise SettingsWrong(f"{path}: {wrong}") from None
+    if urlsplit(settings.broker).scheme != "mqtt":
+        raise SettingsWrong(f"{path}: broker is '{settings.broker}', expected mqtt://HOST:PORT")
+    return settings
+
+
+def zone_of(text: str) -> tzinfo:
+    """The time zone of an IANA name or of an offset such as +02:00; raises ValueError saying what was expected."""
+    if text == "UTC":
+        return UTC
+    offset = re.fullmatch(r"([+-])(\d\d):(\d\d)", text)
+    if offset is not None and int(offset[2]) <= 14 and int(offset[3]) < 60:
+        ahead = timedelta(hours=int(offset[2]), minutes=int(offset[3]))
+        return timezone(ahead if offset[1] == "+" else -ahead)
+    try:
+        return ZoneInfo(text)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise ValueError(
+            f"time_zone is '{text}', expected a name such as Europe/Helsinki or an offset such as +02:00"
+        ) from None
