@@ -342,7 +342,7 @@ def _split_bracketed(body: str) -> tuple[tuple[str, str], ...]:
 
 
 def _right_element(identifier: str, value: str, body: str) -> tuple[str, str]:
-    if _IDENTIFIER_DIGITS.get(identifier[:2]) != len(identifier):
+    if not identifier.isdigit() or _IDENTIFIER_DIGITS.get(identifier[:2]) != len(identifier):
         raise UnknownLabel(f"found ({identifier}) in {body!r}, which is no GS1 application identifier: scan it again")
     wanted = _PREDEFINED.get(identifier[:2])
     is_right = len(value) == wanted - len(identifier) if wanted else 0 < len(value) <= _LONGEST_ELEMENT
@@ -543,7 +543,8 @@ def scan_text(canonical: str) -> str:
         case "DPD":
             return f"]C0%0000000{identity}101246"
         case _:
-            return f"]C0{identity}"
+            # Bare 12 digits are printed as interleaved 2 of 5 by those who use them.
+            return f"]I0{identity}" if len(identity) == 12 and identity.isdigit() else f"]C0{identity}"
 
 
 # --- the patterns ---------------------------------------------------------------------------------------------------

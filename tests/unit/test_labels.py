@@ -84,6 +84,7 @@ def test_a_published_or_printed_label_reads_to_its_canonical_text(scan, canonica
         (f"]C1{GS}", UnknownLabel),
         ("]C10012", UnknownLabel),
         ("]C1041", UnknownLabel),
+        ("GS1:71 =1", UnknownLabel),
         ("RB123456786GB", LabelChecksumWrong),
         ("1Z999AA10123456785", LabelChecksumWrong),
         ("00340433836442636598", LabelChecksumWrong),
@@ -125,7 +126,14 @@ def test_one_digit_misread_is_never_the_same_parcel(canonical, data):
         pass
 
 
-@given(st.text(max_size=300) | st.binary(max_size=300).map(lambda scan: scan.decode("latin-1")))
+label_like = st.builds(
+    lambda opening, pieces: opening + "".join(pieces),
+    st.sampled_from(["]C1", "]d2", "]C0", "]I1", "(", GS, "SSCC:", "GS1:", "SGTIN:", "DPD:", "WW:", ""]),
+    st.lists(st.sampled_from(["01", "00", "21", "37", "4006381333931", "261231", *f"AB/.|=() {GS}"]), max_size=6),
+)
+
+
+@given(st.text(max_size=300) | st.binary(max_size=300).map(lambda scan: scan.decode("latin-1")) | label_like)
 def test_garbage_is_read_or_refused_by_name_and_nothing_else(scan):
     try:
         label = read_label(scan)
