@@ -1,0 +1,1 @@
+"""What people and other systems ask the hub over HTTP."""

@@ -1,0 +1,92 @@
+"""What agents say, checked at the door: topic, sender and form, before the core sees it.
+
+Whatever is refused is counted under its own name. A message whose contents we cannot read but whose place in its
+stream we can goes on as unreadable, so that it is kept, acknowledged, and does not hold up the ones behind it.
+"""
+
+from collections import Counter
+
+import msgspec
+
+from cloud_hub.events import Acked, PresenceHeard, Spoke, Unreadable
+from shared import topics, wire
+from shared.mqtt import Heard
+from shared.wire import Refused
+from shared.work import AgentId
+
+LONGEST_NAME = 64
+KEPT_OF_UNREADABLE = 4_096
+
+
+class SenderWrong(Refused):
+    """A message whose sender is not the party whose topic it came on."""
+
+
+class RegionWrong(Refused):
+    """A topic of another region."""
+
+
+class Door:
+    """Reads what comes from the broker. Called from the network's thread; raises nothing."""
+
+    def __init__(self, region: str) -> None:
+        self._region = region
+        self.refused: Counter[str] = Counter()
+
+    def read(self, heard: Heard) -> Spoke | Unreadable | Acked | PresenceHeard | None:
+        """The event for the core; None when it is not the core's business or was refused."""
+        try:
+            return self._read(heard)
+        except (Refused, topics.TopicUnknown) as why:
+            self.refused[type(why).__name__] += 1
+            return None
+
+    def _read(self, heard: Heard) -> Spoke | Unreadable | Acked | PresenceHeard | None:
+        place = topics.read(heard.topic)
+        if place.region != self._region:
+            raise RegionWrong(f"topic '{heard.topic[:80]}', expected region '{self._region}'")
+        if place.direction != "up" or not 0 < len(place.party) <= LONGEST_NAME:
+            raise SenderWrong(f"topic '{heard.topic[:80]}', expected an agent's own")
+        if place.party == topics.HUB:
+            return None  # Our own presence, come back to us.
+        if place.carries == "events":
+            return _event(place.party, heard.payload)
+        if place.carries == "acks":
+            return Acked(place.party, wire.decode_ack(heard.payload))
+        if place.carries == "presence":
+            presence = wire.decode_presence(heard.payload)
+            if presence.party != place.party:
+                raise SenderWrong(f"{place.party} speaks as {presence.party}")
+            return PresenceHeard(place.party, presence)
+        return None
+
+
+class _Placed(msgspec.Struct, frozen=True):
+    sender: AgentId
+    boot: str
+    stream: str
+    seq: int
+
+
+_placed = msgspec.json.Decoder(_Placed)
+
+
+def _event(party: AgentId, payload: bytes) -> Spoke | Unreadable:
+    try:
+        numbered = wire.decode_numbered(payload)
+    except wire.UnknownMessage as why:
+        return _unreadable(party, payload, why)
+    if numbered.sender != party:
+        raise SenderWrong(f"{party} speaks as {numbered.sender}")
+    return Spoke(numbered)
+
+
+def _unreadable(party: AgentId, payload: bytes, why: wire.UnknownMessage) -> Unreadable:
+    try:
+        placed = _placed.decode(payload)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise why from None
+    if placed.sender != party:
+        raise SenderWrong(f"{party} speaks as {placed.sender}") from None
+    text = payload[:KEPT_OF_UNREADABLE].decode(errors="replace")
+    return Unreadable(placed.sender, placed.boot, placed.stream, placed.seq, text, str(why)[:500])

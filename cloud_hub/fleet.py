@@ -1,0 +1,157 @@
+"""Who is out there with which work: vehicles, agents, orders and stops, as the hub believes them to be.
+
+Every value here is one row of the hub's store. Orders hold what was sold and asked; what became of a stop stands
+beside it, so that an order is written once and a stop as often as something happens to it.
+"""
+
+from collections.abc import Iterable
+from typing import Literal
+
+import msgspec
+
+from shared.contracts import Rest
+from shared.messages import Estimate
+from shared.quantities import EpochMs
+from shared.work import AgentId, OrderId, Stop, StopId, Visit
+
+OrderState = Literal["accepted", "doubtful", "refused"]
+StopState = Literal["waiting", "planned", "heading", "arrived", "done"]
+
+
+class Vehicle(msgspec.Struct, frozen=True):
+    """One agent's van for one day: where it loads, when its driver works and rests, and how much it holds."""
+
+    agent: AgentId
+    depot_id: str
+    day: str
+    begins_ms: EpochMs
+    ends_ms: EpochMs
+    rest: Rest | None = None
+    capacity_litres: int = 10_000
+
+
+class Order(msgspec.Struct, frozen=True):
+    """One order as taken in. `stop` is absent while nobody knows where it goes; `doubts` says why, in words.
+
+    `entry` is what was handed in, as JSON, so that a doubtful order can be corrected and taken again; `fingerprint`
+    is its contents'. `candidates` are the places it could mean, best first.
+    """
+
+    order_id: OrderId
+    state: OrderState
+    received_ms: EpochMs
+    entry: str
+    fingerprint: str
+    stop: Stop | None = None
+    doubts: tuple[str, ...] = ()
+    candidates: tuple["Candidate", ...] = ()
+
+
+class Candidate(msgspec.Struct, frozen=True):
+    """A place an address could mean, and how sure that is (0 to 1)."""
+
+    address: str
+    lat: float
+    lon: float
+    confidence: float
+
+
+class StopRecord(msgspec.Struct, frozen=True):
+    """What has become of a stop. `agent` is "" while nobody has it; `why_waiting` then says why, when it is known."""
+
+    stop_id: StopId
+    order_id: OrderId
+    state: StopState = "waiting"
+    agent: AgentId = AgentId("")
+    changed_ms: EpochMs = EpochMs(0)
+    visits: tuple[Visit, ...] = ()
+    why_waiting: str = ""
+
+
+class AgentRecord(msgspec.Struct, frozen=True):
+    """What the hub knows of one agent.
+
+    `order` is the order shown to the driver, of the stops still to come. `plan_pushed` and `plan_taken` are versions,
+    0 for none. `legs_version` is the version of the roads its leg times were made from.
+    """
+
+    agent: AgentId
+    kind: str = ""
+    version: str = ""
+    is_there: bool = False
+    life: str = ""
+    last_event: str = ""
+    last_event_ms: EpochMs = EpochMs(0)
+    events_taken: int = 0
+    plan_pushed: int = 0
+    plan_taken: int = 0
+    plan_refused: str = ""
+    legs_version: int = 0
+    shift: str = "waiting"
+    order: tuple[StopId, ...] = ()
+    heading_to: StopId | None = None
+    at_stop: StopId | None = None
+    overrides: int = 0
+    resequenced: int = 0
+    changes_refused: int = 0
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether the shift is under way: from then on its parcels are on board and move only at a handover."""
+        return self.shift != "waiting"
+
+
+class Chain(msgspec.Struct, frozen=True):
+    """How far a node's chain of decisions has been followed, and how often it broke."""
+
+    node: AgentId
+    count: int = 0
+    link: str = "0" * 64
+    breaks: int = 0
+
+
+class Closures(msgspec.Struct, frozen=True):
+    """The closed streets: OSM way id and why. `version` grows with every change."""
+
+    version: int = 1
+    ways: dict[int, str] = {}
+
+
+class KeptDecision(msgspec.Struct, frozen=True):
+    """A decision as the store keeps it: `follows` is False when its link to the one before it is broken."""
+
+    decision: msgspec.Raw
+    node: AgentId
+    number: int
+    follows: bool
+    heard_ms: EpochMs
+
+
+class DeadLetter(msgspec.Struct, frozen=True):
+    """A message that was taken but could not be acted upon, and why."""
+
+    sender: AgentId
+    boot: str
+    stream: str
+    seq: int
+    heard_ms: EpochMs
+    why: str
+    payload: str
+
+
+def remaining(order: Iterable[StopId], records: dict[StopId, StopRecord]) -> tuple[StopId, ...]:
+    """The stops of an order that are not done."""
+    return tuple(stop for stop in order if stop not in records or records[stop].state != "done")
+
+
+def has_visit(record: StopRecord, visit: Visit) -> bool:
+    """Whether this very visit is known: the same agent arrives at a stop only once at one instant."""
+    return any(known.arrived_ms == visit.arrived_ms for known in record.visits)
+
+
+class EstimatesHeard(msgspec.Struct, frozen=True):
+    """What an agent last expected, when it said so, and why it said it."""
+
+    said_ms: EpochMs
+    why: str
+    estimates: tuple[Estimate, ...]

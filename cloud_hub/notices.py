@@ -1,0 +1,88 @@
+"""Notices leave as CloudEvents over HTTP; the receiver may hear one twice and must act once.
+
+CloudEvents 1.0, structured JSON mode (the whole event is the body, `application/cloudevents+json`). The event's id
+never changes between attempts and also travels as `Idempotency-Key`, so a receiver that answered and was not heard
+can tell the repeat. When to try again is the core's business, not ours.
+"""
+
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+from cloudevents.core.bindings.http import to_structured
+from cloudevents.core.formats.json import JSONFormat
+from cloudevents.core.v1.event import CloudEvent
+
+from cloud_hub.events import Notice, NoticeDelivered, NoticeFailed, NoticeWanted
+
+PATIENCE_S = 5.0
+
+NEVER_AGAIN = frozenset({400, 401, 403, 404, 405, 410, 413, 415, 422})
+"""Answers that will not change by asking again (RFC 9110); all others but 2xx are tried again."""
+
+
+class Notifier:
+    """Sends notices to one webhook."""
+
+    def __init__(self, url: str, region: str) -> None:
+        """`url` is where the shop's messaging listens; `region` names this hub in the event's source."""
+        self._url = url
+        self._source = f"/waywarden/{region}/hub"
+        self._client = httpx.Client(timeout=PATIENCE_S)
+
+    def send(self, wanted: NoticeWanted) -> NoticeDelivered | NoticeFailed:
+        """One attempt. Being out of reach is an ordinary answer, never an exception."""
+        message = to_structured(as_cloud_event(wanted.notice, self._source), JSONFormat())
+        headers = {**message.headers, "Idempotency-Key": wanted.notice.notice_id}
+        try:
+            response = self._client.post(self._url, content=message.body, headers=headers)
+        except httpx.HTTPError as away:
+            return NoticeFailed(wanted.need, f"{type(away).__name__}: {away}"[:200], is_final=False)
+        answer = f"{response.status_code} {response.reason_phrase}"
+        if response.is_success:
+            return NoticeDelivered(wanted.need, answer)
+        return NoticeFailed(wanted.need, answer, is_final=response.status_code in NEVER_AGAIN)
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        self._client.close()
+
+
+def as_cloud_event(notice: Notice, source: str) -> CloudEvent:
+    """The notice as a CloudEvent: what is told is data, and says nothing personal but the order's own number."""
+    data: dict[str, Any] = {
+        "order_id": notice.order_id,
+        "stop_id": notice.stop_id,
+        "kind": notice.kind,
+        "told": _window(notice.told.opens_ms, notice.told.closes_ms),
+        "slot": _window(notice.slot.opens_ms, notice.slot.closes_ms),
+        "sentence": notice.sentence,
+        "decision_id": notice.decision_id,
+    }
+    attributes = {
+        "id": notice.notice_id,
+        "source": source,
+        "type": f"dev.waywarden.window.{notice.kind}",
+        "subject": notice.order_id,
+        "time": datetime.fromtimestamp(notice.at_ms / 1000, UTC),
+        "datacontenttype": "application/json",
+    }
+    return CloudEvent(attributes, data)
+
+
+def refuse_bad_url(url: str) -> None:
+    """Raises ValueError unless this is http(s)://HOST/..."""
+    try:
+        parsed = httpx.URL(url)
+    except (httpx.InvalidURL, TypeError) as wrong:
+        raise ValueError(f"webhook is '{url}': {wrong}; expected https://HOST/PATH") from None
+    if parsed.scheme not in ("http", "https") or not parsed.host:
+        raise ValueError(f"webhook is '{url}', expected https://HOST/PATH")
+
+
+def _window(opens_ms: int, closes_ms: int) -> dict[str, str]:
+    return {"opens": _iso(opens_ms), "closes": _iso(closes_ms)}
+
+
+def _iso(instant_ms: int) -> str:
+    return datetime.fromtimestamp(instant_ms / 1000, UTC).isoformat().replace("+00:00", "Z")

@@ -1,0 +1,307 @@
+"""Which stops go to which vehicle: the fleet's problem in whole seconds, and the contract made of its answer.
+
+The solver speaks of nodes and seconds from the day's origin: depots first, then stops. It knows no breaks and no time
+of day, so a break is reserved by taking its length out of the middle of the day, and travel is the day's mean; every
+route it finds is then judged and repaired with the exact evaluator, which knows both.
+"""
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from cloud_hub.events import Route
+from cloud_hub.fleet import Vehicle
+from cloud_hub.promises import Rule, first_told
+from shared.contracts import LegTimes, Plan, Rest
+from shared.messages import Estimate
+from shared.quantities import EpochMs, Seconds, TimeWindow
+from shared.routes import Break, Cost, RouteProblem
+from shared.work import Depot, Stop, StopId
+
+Whole = npt.NDArray[np.int32]
+
+SHIFT_WEIGHT = 5
+REST_WEIGHT = 2
+"""A second of overtime weighs like five of driving, a second of a late break like two."""
+
+RIGHTS_OUTLAST_SHIFT_MS = 2 * 3_600_000
+"""A contract expires this long after the shift, so that a van on overtime may still re-order its work."""
+
+FIRST_SPREAD_S = (180, 300)
+SPREAD_SHARE = (0.03, 0.06)
+"""How early (P10) and how late (P90) a planned arrival may be before any van has said so: a fixed part, and a share
+of the time since leaving. Parking and stairs alone scatter by some minutes; the agent's own model replaces this with
+its first estimate.
+"""
+
+
+class VehicleNumbers(msgspec.Struct, frozen=True):
+    """A vehicle in the solver's terms: depot node, working time and break in seconds from the origin, litres."""
+
+    depot: int
+    begins_s: int
+    ends_s: int
+    litres: int
+
+
+class FleetProblem(msgspec.Struct, frozen=True):
+    """Vehicles and stops in whole seconds from `origin_ms`; nodes are the depots, then the stops.
+
+    `travel` has shape (n, n). `opens_s`, `closes_s`, `service_s`, `litres` have one entry per stop; litres below 0
+    are collected.
+    """
+
+    origin_ms: EpochMs
+    depots: int
+    travel: list[list[int]]
+    opens_s: tuple[int, ...]
+    closes_s: tuple[int, ...]
+    service_s: tuple[int, ...]
+    litres: tuple[int, ...]
+    vehicles: tuple[VehicleNumbers, ...]
+
+
+def window_of(stop: Stop) -> TimeWindow:
+    """When service may begin: the slot, narrowed to the hours in which somebody is there, unless the two never meet."""
+    if stop.open_hours is None:
+        return stop.slot
+    opens = max(stop.slot.opens_ms, stop.open_hours.opens_ms)
+    closes = min(stop.slot.closes_ms, stop.open_hours.closes_ms)
+    return TimeWindow(opens, closes) if opens < closes else stop.slot
+
+
+def litres_of(stop: Stop) -> int:
+    """What a stop takes off the van, in whole litres; below 0 what it brings on board."""
+    litres = round(sum(parcel.litres for parcel in stop.parcels))
+    return -litres if stop.service == "collection" else litres
+
+
+def fleet_problem(
+    vehicles: Sequence[Vehicle], depots: Sequence[Depot], stops: Sequence[Stop], travel_s: npt.NDArray[np.int64]
+) -> FleetProblem:
+    """The fleet's day as the solver sees it; `travel_s` has shape (depots + stops, depots + stops)."""
+    origin_ms = min(vehicle.begins_ms for vehicle in vehicles)
+    rest = _common_rest(vehicles)
+    place = {depot.depot_id: node for node, depot in enumerate(depots)}
+
+    def squeezed_s(instant_ms: int) -> int:
+        return (_without_rest(instant_ms, rest) - origin_ms) // 1000
+
+    return FleetProblem(
+        origin_ms=origin_ms,
+        depots=len(depots),
+        travel=travel_s.tolist(),
+        opens_s=tuple(max(0, squeezed_s(window_of(stop).opens_ms)) for stop in stops),
+        closes_s=tuple(max(0, squeezed_s(window_of(stop).closes_ms)) for stop in stops),
+        service_s=tuple(stop.service_s for stop in stops),
+        litres=tuple(litres_of(stop) for stop in stops),
+        vehicles=tuple(
+            VehicleNumbers(
+                place[vehicle.depot_id],
+                squeezed_s(vehicle.begins_ms),
+                squeezed_s(vehicle.ends_ms),
+                vehicle.capacity_litres,
+            )
+            for vehicle in vehicles
+        ),
+    )
+
+
+def route_problem(
+    vehicle: Vehicle, stops: Sequence[Stop], travel_s: Whole, slice_ends_ms: Sequence[int]
+) -> RouteProblem:
+    """One vehicle's route in whole seconds from its shift's begin, for the evaluator and the kernel.
+
+    Node 0 is the depot; stop k of `stops`, in the order now planned, is node k + 1; the last node is the depot again.
+    `travel_s` has shape (slices, 1 + stops, 1 + stops).
+    """
+    begins_ms = vehicle.begins_ms
+    windows = [window_of(stop) for stop in stops]
+    to_depot = np.concatenate((travel_s, travel_s[:, :, :1]), axis=2)
+    closed = np.concatenate((to_depot, to_depot[:, :1, :]), axis=1)
+    home = len(stops) + 1
+    return RouteProblem(
+        travel=closed,
+        order=tuple(range(1, home)),
+        start=0,
+        leave=0,
+        service=(0, *(stop.service_s for stop in stops), 0),
+        earliest=(0, *((window.opens_ms - begins_ms) // 1000 for window in windows), 0),
+        latest=(0, *((window.closes_ms - begins_ms) // 1000 for window in windows), 1 << 40),
+        lateness_weight=(0, *(stop.lateness_weight for stop in stops), 0),
+        end=home,
+        slice_ends=tuple((end - begins_ms) // 1000 for end in slice_ends_ms[:-1]),
+        load_change=(0, *(-litres_of(stop) for stop in stops), 0),
+        load_now=sum(max(0, litres_of(stop)) for stop in stops),
+        capacity=max(vehicle.capacity_litres, sum(max(0, litres_of(stop)) for stop in stops)),
+        rest=_break(vehicle.rest, begins_ms),
+        shift_end=(vehicle.ends_ms - begins_ms) // 1000,
+        shift_weight=SHIFT_WEIGHT,
+    )
+
+
+def route_of(vehicle: Vehicle, stops: Sequence[Stop], cost: Cost, problem: RouteProblem, legs: LegTimes) -> Route:
+    """A route from its exact cost; `stops` are in the order `cost` was found for.
+
+    A van that would wait in front of its first door leaves that much later.
+    """
+    begins_ms = vehicle.begins_ms
+    wait_s = _wait_at_depot_s(problem, cost)
+    return Route(
+        agent=vehicle.agent,
+        order=tuple(stop.stop_id for stop in stops),
+        depart_ms=EpochMs(begins_ms + wait_s * 1000),
+        estimates=tuple(
+            _first_estimate(stop.stop_id, begins_ms + begin_s * 1000, begin_s - wait_s)
+            for stop, begin_s in zip(stops, cost.begins, strict=True)
+        ),
+        legs=legs,
+        finish_ms=EpochMs(begins_ms + cost.finish * 1000),
+        driving_s=cost.driving,
+        late_s=sum(
+            max(0, begin - problem.latest[node]) for node, begin in zip(problem.order, cost.begins, strict=True)
+        ),
+    )
+
+
+def contract(
+    route: Route,
+    vehicle: Vehicle,
+    depot: Depot,
+    stops: dict[StopId, Stop],
+    version: int,
+    told: dict[StopId, TimeWindow],
+) -> Plan:
+    """The plan an agent is handed: its work in planned order, with the windows told."""
+    return Plan(
+        plan_version=version,
+        agent=vehicle.agent,
+        day=vehicle.day,
+        depot=depot,
+        depart_ms=route.depart_ms,
+        shift_end_ms=vehicle.ends_ms,
+        expires_ms=EpochMs(vehicle.ends_ms + RIGHTS_OUTLAST_SHIFT_MS),
+        stops=tuple(with_told(stops[stop_id], told[stop_id]) for stop_id in route.order),
+        legs=route.legs,
+        rest=vehicle.rest,
+        capacity_litres=vehicle.capacity_litres,
+    )
+
+
+def with_told(stop: Stop, told: TimeWindow) -> Stop:
+    """The stop with its told window, cut to its slot: a plan never asks an agent to be outside what was sold."""
+    opens = min(max(told.opens_ms, stop.slot.opens_ms), stop.slot.closes_ms)
+    closes = max(min(told.closes_ms, stop.slot.closes_ms), opens)
+    return msgspec.structs.replace(stop, told=TimeWindow(opens, closes))
+
+
+def first_windows(route: Route, stops: dict[StopId, Stop], rule: Rule) -> dict[StopId, TimeWindow]:
+    """The first window told for every stop of a route."""
+    return {estimate.stop_id: first_told(stops[estimate.stop_id].slot, estimate, rule) for estimate in route.estimates}
+
+
+def remaining_plan(plan: Plan, stop_ids: Sequence[StopId], told: dict[StopId, TimeWindow], version: int) -> Plan:
+    """The same contract for the stops still to come, in this order, with the windows told since."""
+    stops = {stop.stop_id: stop for stop in plan.stops}
+    return msgspec.structs.replace(
+        plan,
+        plan_version=version,
+        stops=tuple(with_told(stops[stop_id], told.get(stop_id, stops[stop_id].told)) for stop_id in stop_ids),
+        legs=narrowed(plan.legs, stop_ids),
+        before=tuple(pair for pair in plan.before if set(pair) <= set(stop_ids)),
+    )
+
+
+def narrowed(legs: LegTimes, stop_ids: Sequence[StopId]) -> LegTimes:
+    """The leg times between the depot and these stops alone."""
+    row = {stop_id: place + 1 for place, stop_id in enumerate(legs.places)}
+    keep = np.array([0, *(row[stop_id] for stop_id in stop_ids)])
+    return LegTimes.from_matrix(
+        legs.roads_version, tuple(stop_ids), legs.slice_ends_ms, legs.matrix()[:, keep[:, None], keep[None, :]]
+    )
+
+
+def mean_travel(depots: Sequence[Depot], legs: Mapping[str, LegTimes]) -> npt.NDArray[np.int64]:
+    """The day's mean travel times in seconds between depots and stops: int64 [depots + stops, depots + stops].
+
+    `legs` holds the same places for every depot, by depot id. A slice weighs as long as it lasts.
+    """
+    first = legs[depots[0].depot_id]
+    ends = np.array(first.slice_ends_ms, dtype=np.int64)
+    lasts = np.diff(ends, prepend=ends[0] - 3_600_000).astype(float)
+    count, stops = len(depots), len(first.places)
+    mean = np.zeros((count + stops, count + stops))
+    for node, depot in enumerate(depots):
+        table = np.average(legs[depot.depot_id].matrix(), axis=0, weights=lasts)
+        mean[count:, count:] = table[1:, 1:]
+        mean[node, count:] = table[0, 1:]
+        mean[count:, node] = table[1:, 0]
+    # No van drives from depot to depot.
+    mean[:count, :count] = np.where(np.eye(count, dtype=bool), 0.0, 86_400.0)
+    return np.rint(mean).astype(np.int64)
+
+
+def with_shared_doors(legs: LegTimes, stops: Sequence[Stop]) -> LegTimes:
+    """The leg times with none between stops of one door: they are served from one parking place.
+
+    `stops` are those of `legs.places`, in the same order.
+    """
+    groups: dict[str, list[int]] = {}
+    for row, stop in enumerate(stops, start=1):
+        if stop.door_group:
+            groups.setdefault(stop.door_group, []).append(row)
+    seconds = legs.matrix()
+    for rows in groups.values():
+        seconds[:, np.array(rows)[:, None], np.array(rows)[None, :]] = 0
+    return LegTimes.from_matrix(legs.roads_version, legs.places, legs.slice_ends_ms, seconds)
+
+
+def _wait_at_depot_s(problem: RouteProblem, cost: Cost) -> int:
+    """How much later the van may leave and still begin its first service at the same instant, two minutes kept back."""
+    if not cost.begins or (cost.rest_begins is not None and cost.rest_begins < cost.begins[0]):
+        return 0
+    longest_leg_s = int(problem.travel[:, 0, problem.order[0]].max())
+    return max(0, cost.begins[0] - longest_leg_s - 120)
+
+
+def _first_estimate(stop_id: StopId, begin_ms: int, since_leaving_s: int) -> Estimate:
+    early_s, late_s = (
+        fixed + share * max(0, since_leaving_s) for fixed, share in zip(FIRST_SPREAD_S, SPREAD_SHARE, strict=True)
+    )
+    return Estimate(
+        stop_id, EpochMs(begin_ms - round(early_s) * 1000), EpochMs(begin_ms), EpochMs(begin_ms + round(late_s) * 1000)
+    )
+
+
+def _break(rest: Rest | None, begins_ms: int) -> Break | None:
+    if rest is None:
+        return None
+    return Break(
+        rest.duration_s,
+        (rest.begins.opens_ms - begins_ms) // 1000,
+        (rest.begins.closes_ms - begins_ms) // 1000,
+        REST_WEIGHT,
+    )
+
+
+def _common_rest(vehicles: Sequence[Vehicle]) -> Rest | None:
+    """The break reserved for all: stops have one window whoever serves them, so one break must stand for the fleet's.
+
+    It is as long as the longest, and begins in the middle of the mean window.
+    """
+    rests = [vehicle.rest for vehicle in vehicles if vehicle.rest is not None]
+    if not rests:
+        return None
+    middle_ms = sum((rest.begins.opens_ms + rest.begins.closes_ms) // 2 for rest in rests) // len(rests)
+    middle = EpochMs(middle_ms)
+    return Rest(Seconds(max(rest.duration_s for rest in rests)), TimeWindow(middle, middle))
+
+
+def _without_rest(instant_ms: int, rest: Rest | None) -> int:
+    """The instant on a day from which the break has been cut out; instants inside the break fall on its begin."""
+    if rest is None:
+        return instant_ms
+    begins_ms = rest.begins.opens_ms
+    return instant_ms if instant_ms <= begins_ms else max(begins_ms, instant_ms - rest.duration_s * 1000)

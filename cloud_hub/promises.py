@@ -1,0 +1,177 @@
+"""When a told window must move, where to, and when the customer is better left in peace.
+
+Three things are called promise. The *slot* was sold at checkout; the *told window* was last communicated and lies
+inside the slot; the *estimate* is ours alone. A told window moves when the estimate leaves it. Expecting the van
+outside the slot is a breach, which is told too, under its own name. The rule against nagging can forbid a move, and
+then says so.
+"""
+
+from typing import Literal
+
+import msgspec
+
+from shared.messages import Estimate
+from shared.quantities import EpochMs, TimeWindow
+from shared.work import AgentId, OrderId, StopId
+
+MINUTE_MS = 60_000
+ROUND_MS = 5 * MINUTE_MS
+"""People are told whole five minutes."""
+
+BEFORE_SHARE = 0.4
+"""Share of a window that lies before the P50: vans are late by more than they are early."""
+
+Kind = Literal["first", "moved", "breach", "by_hand"]
+Held = Literal["", "fits", "imminent", "too_small", "slot_ends", "too_often", "too_soon"]
+
+
+class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The bounds of telling. Widths are of the windows told; a window is never told narrower than P10 to P90 unless
+    the slot is.
+    """
+
+    first_width_min: int = 120
+    moved_width_min: int = 90
+    early_margin_min: int = 10
+    least_shift_min: int = 10
+    imminent_min: int = 15
+    most_moves: int = 3
+    rest_min: int = 30
+    much_different_min: int = 30
+
+
+class Telling(msgspec.Struct, frozen=True):
+    """One window told to the customer."""
+
+    at_ms: EpochMs
+    told: TimeWindow
+    kind: Kind
+    decision_id: str
+
+
+class Promise(msgspec.Struct, frozen=True):
+    """What one customer was sold and told. `held` names the rule that last kept us from telling more; "" when none did.
+
+    `served_ms` is when the van was there in the end; `outcome` how that visit ended.
+    """
+
+    stop_id: StopId
+    order_id: OrderId
+    agent: AgentId
+    slot: TimeWindow
+    told: TimeWindow
+    tellings: tuple[Telling, ...] = ()
+    is_breached: bool = False
+    held: Held = ""
+    served_ms: EpochMs | None = None
+    outcome: str = ""
+
+    @property
+    def moves(self) -> int:
+        """How often the customer was told another window than the first."""
+        return sum(telling.kind in ("moved", "breach") for telling in self.tellings)
+
+
+class Judgement(msgspec.Struct, frozen=True):
+    """What to do about one promise: tell `window` as `kind`, or nothing, and by which rule.
+
+    `wanted` is the window that would be told if no rule forbade it.
+    """
+
+    wanted: TimeWindow | None
+    kind: Kind | None
+    held: Held
+    verdict: str
+
+    @property
+    def window(self) -> TimeWindow | None:
+        """The window to tell now; None to leave the customer in peace."""
+        return None if self.held else self.wanted
+
+
+def first_told(slot: TimeWindow, estimate: Estimate, rule: Rule) -> TimeWindow:
+    """The first window told: around the expected arrival, inside the slot."""
+    return _around(estimate, slot, rule.first_width_min * MINUTE_MS)
+
+
+def judge(promise: Promise, estimate: Estimate, now_ms: int, rule: Rule) -> Judgement:
+    """Whether the told window must move to meet this estimate.
+
+    It must when one case in ten comes after it (P90), or when the expected arrival (P50) comes clearly before it.
+    """
+    told = promise.told
+    is_late = estimate.p90_ms > told.closes_ms
+    is_early = estimate.p50_ms < told.opens_ms - rule.early_margin_min * MINUTE_MS
+    if not (is_late or is_early):
+        return Judgement(None, None, "fits", "the estimate lies inside the window told")
+    is_breach = estimate.p50_ms > promise.slot.closes_ms
+    bounds = TimeWindow(promise.slot.opens_ms, EpochMs(1 << 62)) if is_breach else promise.slot
+    wanted = _around(estimate, bounds, rule.moved_width_min * MINUTE_MS)
+    kind: Kind = "breach" if is_breach else "moved"
+    held, verdict = _held_back(promise, wanted, estimate, now_ms, rule, is_late)
+    return Judgement(wanted, kind, held, verdict)
+
+
+def _held_back(
+    promise: Promise, wanted: TimeWindow, estimate: Estimate, now_ms: int, rule: Rule, is_late: bool
+) -> tuple[Held, str]:
+    told = promise.told
+    gain_ms = wanted.closes_ms - told.closes_ms if is_late else told.opens_ms - wanted.opens_ms
+    if is_late and not promise.is_breached and gain_ms <= 0 and told.closes_ms >= promise.slot.closes_ms:
+        return (
+            "slot_ends",
+            "held back: the window told already ends with the slot, and the van is still expected inside it",
+        )
+    if gain_ms < rule.least_shift_min * MINUTE_MS:
+        return "too_small", f"held back: a shift of less than {rule.least_shift_min} min is not worth a notice"
+    is_inside = told.holds(estimate.p50_ms)
+    if is_inside and estimate.p50_ms - now_ms < rule.imminent_min * MINUTE_MS:
+        return "imminent", f"held back: the van is expected within {rule.imminent_min} min and inside the window told"
+    if estimate.p50_ms > promise.slot.closes_ms and not promise.is_breached:
+        return "", "allowed: leaving the slot is always told, whatever was told before"
+    if promise.moves >= rule.most_moves:
+        return (
+            "too_often",
+            f"held back: this customer's window has moved {promise.moves} times today, {rule.most_moves} are allowed",
+        )
+    rested_ms = now_ms - promise.tellings[-1].at_ms if promise.tellings else 1 << 62
+    apart_ms = max(estimate.p50_ms - told.closes_ms, told.opens_ms - estimate.p50_ms)
+    if rested_ms < rule.rest_min * MINUTE_MS and apart_ms < rule.much_different_min * MINUTE_MS:
+        return "too_soon", (
+            f"held back: the customer was told {rested_ms // MINUTE_MS} min ago, {rule.rest_min} min must pass "
+            f"unless the arrival leaves the window by {rule.much_different_min} min"
+        )
+    return "", f"allowed: move {promise.moves + 1} of {rule.most_moves}"
+
+
+def told_again(promise: Promise, told: TimeWindow, kind: Kind, at_ms: EpochMs, decision_id: str) -> Promise:
+    """The promise after its customer was told this window."""
+    return msgspec.structs.replace(
+        promise,
+        told=told,
+        tellings=(*promise.tellings, Telling(at_ms, told, kind, decision_id)),
+        is_breached=promise.is_breached or kind == "breach",
+        held="",
+    )
+
+
+def _around(estimate: Estimate, bounds: TimeWindow, width_ms: int) -> TimeWindow:
+    """A window around the P50 that holds P10 and P90, in whole five minutes, pushed inside the bounds without losing
+    width.
+    """
+    opens = _floor(min(estimate.p50_ms - int(BEFORE_SHARE * width_ms), estimate.p10_ms))
+    closes = _ceil(max(estimate.p50_ms + int((1 - BEFORE_SHARE) * width_ms), estimate.p90_ms))
+    width = closes - opens
+    if opens < bounds.opens_ms:
+        opens, closes = bounds.opens_ms, bounds.opens_ms + width
+    if closes > bounds.closes_ms:
+        opens, closes = max(bounds.opens_ms, bounds.closes_ms - width), bounds.closes_ms
+    return TimeWindow(EpochMs(opens), EpochMs(closes))
+
+
+def _floor(instant_ms: int) -> int:
+    return instant_ms - instant_ms % ROUND_MS
+
+
+def _ceil(instant_ms: int) -> int:
+    return instant_ms + -instant_ms % ROUND_MS

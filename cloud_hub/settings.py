@@ -1,0 +1,189 @@
+"""Everything the hub is told before it starts, read once from one TOML file."""
+
+from datetime import date, datetime
+from pathlib import Path
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+import msgspec
+
+from cloud_hub.fleet import Vehicle
+from cloud_hub.notices import refuse_bad_url
+from cloud_hub.promises import Rule
+from shared.citymap import shipped_city
+from shared.contracts import Rest
+from shared.quantities import EpochMs, Position, Seconds, TimeWindow
+from shared.settings import SettingsWrong, read_settings
+from shared.work import AgentId, Depot
+
+
+class DepotSetting(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A depot: its id, its name, where it stands and, when it stands outside the map, the way onto it.
+
+    `gateway` is where its vans enter the map (default: the depot itself), `stem_s` the drive there in free flow.
+    """
+
+    id: str
+    name: str
+    position: tuple[float, float]
+    gateway: tuple[float, float] | None = None
+    stem_s: int = 0
+
+
+class VehicleSetting(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A vehicle and its driver's day, in local time ("HH:MM").
+
+    `agent` is the name its agent signs in with. The break lasts `break_min` (0 for none) and begins between
+    `break_from` and `break_to`.
+    """
+
+    agent: str
+    depot: str
+    shift_from: str = "08:00"
+    shift_to: str = "16:30"
+    break_min: int = 30
+    break_from: str = "11:30"
+    break_to: str = "13:30"
+    capacity_litres: int = 10_000
+
+
+class HubSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The hub's settings.
+
+    `region` names this hub's part of the topics. `broker` is mqtt://HOST:PORT. `store` is sqlite:///PATH. `city` is a
+    city bundle's folder, "" for the one shipped. `zone` is an IANA time zone. `day` (YYYY-MM-DD) is the day to plan,
+    "" for today by the hub's clock. `webhook` is where notices go, "" for nowhere: then they are kept. `key_file` holds
+    the hub's signing key and is made when absent. `solver_s` is how long the first plan may search, `solver_seed` its
+    seed. `most_body_bytes` bounds a request.
+    """
+
+    depots: tuple[DepotSetting, ...]
+    vehicles: tuple[VehicleSetting, ...] = ()
+    region: str = "main"
+    broker: str = "mqtt://127.0.0.1:1883"
+    store: str = "sqlite:///hub.db"
+    http_host: str = "127.0.0.1"
+    http_port: int = 8080
+    city: str = ""
+    zone: str = "Europe/Helsinki"
+    day: str = ""
+    webhook: str = ""
+    key_file: str = "hub.key"
+    solver_s: float = 5.0
+    solver_seed: int = 1
+    most_body_bytes: int = 20_000_000
+    promises: Rule = Rule()
+
+    @property
+    def city_folder(self) -> Path:
+        """The bundle's folder."""
+        return Path(self.city) if self.city else shipped_city()
+
+
+def read_hub_settings(path: Path) -> HubSettings:
+    """The settings of a file, checked as far as they can be without opening anything. Raises SettingsWrong."""
+    settings = read_settings(path, HubSettings)
+    for objection in _objections(settings):
+        raise SettingsWrong(f"{path}: {objection}; docs/settings.md lists every setting")
+    return settings
+
+
+def depots_of(settings: HubSettings) -> tuple[Depot, ...]:
+    """The depots as values."""
+    return tuple(
+        Depot(
+            depot.id,
+            depot.name,
+            Position(*depot.position),
+            Position(*(depot.gateway or depot.position)),
+            Seconds(depot.stem_s),
+        )
+        for depot in settings.depots
+    )
+
+
+def vehicle_of(setting: VehicleSetting, day: str, zone: str) -> Vehicle:
+    """A vehicle's one day. Raises ValueError when a time is not HH:MM, the shift ends before it begins, or the zone
+    is unknown.
+    """
+
+    def at(clock: str) -> EpochMs:
+        try:
+            moment = datetime.strptime(f"{day} {clock}", "%Y-%m-%d %H:%M").replace(tzinfo=ZoneInfo(zone))
+        except ValueError:
+            raise ValueError(f"vehicle {setting.agent}: '{clock}' on {day} is no time, expected HH:MM") from None
+        return EpochMs(int(moment.timestamp() * 1000))
+
+    begins, ends = at(setting.shift_from), at(setting.shift_to)
+    if ends <= begins:
+        raise ValueError(f"vehicle {setting.agent}: the shift begins {setting.shift_from}, ends {setting.shift_to}")
+    rest = None
+    if setting.break_min:
+        window = TimeWindow(at(setting.break_from), at(setting.break_to))
+        if not begins <= window.opens_ms <= window.closes_ms <= ends or setting.break_min < 0:
+            raise ValueError(
+                f"vehicle {setting.agent}: a break of {setting.break_min} min beginning {setting.break_from} to "
+                f"{setting.break_to} does not lie in the shift from {setting.shift_from} to {setting.shift_to}"
+            )
+        rest = Rest(Seconds(setting.break_min * 60), window)
+    return Vehicle(AgentId(setting.agent), setting.depot, day, begins, ends, rest, setting.capacity_litres)
+
+
+def today(now_ms: int, zone: str) -> str:
+    """The local date of an instant, YYYY-MM-DD."""
+    return datetime.fromtimestamp(now_ms / 1000, ZoneInfo(zone)).date().isoformat()
+
+
+def _objections(settings: HubSettings) -> list[str]:
+    found = []
+    try:
+        ZoneInfo(settings.zone)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        return [f"zone is '{settings.zone}', expected an IANA time zone such as Europe/Helsinki"]
+    if settings.day:
+        try:
+            date.fromisoformat(settings.day)
+        except ValueError:
+            return [f"day is '{settings.day}', expected YYYY-MM-DD"]
+    depots = [depot.id for depot in settings.depots]
+    if not depots:
+        found.append("no depot is named, expected at least one [[depots]]")
+    agents = [vehicle.agent for vehicle in settings.vehicles]
+    for name, ids in (("depot", depots), ("vehicle", agents)):
+        found += [f"{name} '{twice}' is named twice" for twice in sorted({one for one in ids if ids.count(one) > 1})]
+    for depot in settings.depots:
+        for place in (depot.position, depot.gateway or depot.position):
+            if not (-90 <= place[0] <= 90 and -180 <= place[1] <= 180):
+                found.append(f"depot '{depot.id}' stands at {place}, expected latitude and longitude in degrees")
+        if not 0 <= depot.stem_s <= 4 * 3600:
+            found.append(f"depot '{depot.id}' has a stem of {depot.stem_s} s, expected 0 to 14,400")
+    for vehicle in settings.vehicles:
+        found += vehicle_objections(vehicle, depots, settings.day or "2000-01-03", settings.zone)
+    if settings.webhook:
+        try:
+            refuse_bad_url(settings.webhook)
+        except ValueError as wrong:
+            found.append(str(wrong))
+    if not 0.1 <= settings.solver_s <= 3600:
+        found.append(f"solver_s is {settings.solver_s}, expected 0.1 to 3600")
+    if not 0 <= settings.http_port <= 65_535:
+        found.append(f"http_port is {settings.http_port}, expected 0 to 65535")
+    if not settings.region or any(sign in settings.region for sign in "/+#"):
+        found.append(f"region is '{settings.region}', expected a name without / + #")
+    return found
+
+
+def vehicle_objections(vehicle: VehicleSetting, depots: list[str], day: str, zone: str) -> list[str]:
+    """What is wrong with a vehicle, in words; empty when nothing is."""
+    found = []
+    is_topic_level = 0 < len(vehicle.agent) <= 64 and not any(sign in vehicle.agent for sign in "/+#")
+    if not is_topic_level or vehicle.agent == "hub":
+        found.append(f"vehicle '{vehicle.agent[:64]}', expected a name of 1 to 64 characters without / + #, not 'hub'")
+    if vehicle.depot not in depots:
+        found.append(f"vehicle '{vehicle.agent}' loads at '{vehicle.depot}', expected one of {', '.join(depots)}")
+    if vehicle.capacity_litres <= 0:
+        found.append(f"vehicle '{vehicle.agent}' holds {vehicle.capacity_litres} litres, expected more than 0")
+    try:
+        vehicle_of(vehicle, day, zone)
+    except ValueError as wrong:
+        found.append(str(wrong))
+    return found

@@ -1,0 +1,293 @@
+"""The hub's rows and readings in two SQLite files: WAL, every commit on disk before anything is said.
+
+Each room is a table of documents. One connection writes, from one thread at a time; each reading thread has its own,
+so a reader never makes the core wait. Migrations are numbered and only ever added to.
+"""
+
+import sqlite3
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+from sqlite_utils import Database
+from sqlite_utils.migrations import Migrations
+
+from cloud_hub.events import decision_words
+from cloud_hub.fleet import KeptDecision
+from cloud_hub.storage import (
+    ARCHIVES,
+    ROOMS,
+    DecisionRow,
+    DecisionsAsked,
+    Readings,
+    Segment,
+    StoreUnreadable,
+    Taken,
+    followed,
+)
+from shared.ledger import Decision
+from shared.steps import Row, Saved
+from shared.wire import Refused, decode_telemetry
+from shared.work import AgentId
+
+BUSY_MS = 5_000
+
+_kept = msgspec.json.Decoder(KeptDecision)
+_decision = msgspec.json.Decoder(Decision)
+
+hub_migrations = Migrations("hub")
+telemetry_migrations = Migrations("telemetry")
+
+
+@hub_migrations(name="0001_rooms")
+def _rooms(db: Database) -> None:
+    for room in (*ROOMS, *(archive for archive in ARCHIVES if archive != "decisions")):
+        db.execute(f"CREATE TABLE room_{room} (key TEXT PRIMARY KEY, doc BLOB NOT NULL)")
+
+
+@hub_migrations(name="0002_decisions")
+def _decisions(db: Database) -> None:
+    db.execute(
+        "CREATE TABLE decisions (number INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, node TEXT NOT NULL, "
+        "kind TEXT NOT NULL, at_ms INTEGER NOT NULL, decision_id TEXT NOT NULL, doc BLOB NOT NULL)"
+    )
+    db.execute("CREATE INDEX decisions_by_id ON decisions (decision_id)")
+    db.execute("CREATE TABLE decision_words (word TEXT NOT NULL, number INTEGER NOT NULL, PRIMARY KEY (word, number))")
+
+
+@telemetry_migrations(name="0001_segments")
+def _segments(db: Database) -> None:
+    db.execute(
+        "CREATE TABLE segments (id INTEGER PRIMARY KEY, sender TEXT NOT NULL, from_ms INTEGER NOT NULL, "
+        "to_ms INTEGER NOT NULL, samples INTEGER NOT NULL, payload BLOB NOT NULL)"
+    )
+    db.execute("CREATE INDEX segments_by_time ON segments (sender, to_ms)")
+    # The ledger outlives the readings: retention may forget a segment, but it is never taken a second time.
+    db.execute(
+        "CREATE TABLE ledger (sender TEXT NOT NULL, boot TEXT NOT NULL, seq INTEGER NOT NULL, "
+        "samples INTEGER NOT NULL, thinned INTEGER NOT NULL, PRIMARY KEY (sender, boot, seq)) WITHOUT ROWID"
+    )
+
+
+class EmbeddedStore:
+    """The rooms and archives of a hub in one SQLite file."""
+
+    def __init__(self, path: Path) -> None:
+        """Opens the file, makes it when there is none, and brings it up to this release. Raises StoreUnreadable."""
+        self._file = _File(path, hub_migrations)
+
+    def saved(self) -> Saved:
+        """Every room, for a core to recover from."""
+        return {room: dict(self.documents(room)) for room in ROOMS}
+
+    def commit(self, rows: Sequence[Row]) -> None:
+        """Keep all the rows or none, on disk. Raises sqlite3.Error when the disk does not take them."""
+        self._file.write(lambda connection: _write_rows(connection, rows))
+
+    def documents(self, room: str) -> list[tuple[str, bytes]]:
+        """Everything in a room or archive, by key."""
+        return self._file.read(f"SELECT key, doc FROM {_table(room)} ORDER BY key")
+
+    def document(self, room: str, key: str) -> bytes | None:
+        """One document; None when there is none."""
+        rows = self._file.read(f"SELECT doc FROM {_table(room)} WHERE key = ?", (key,))
+        return rows[0][0] if rows else None
+
+    def decisions(self, asked: DecisionsAsked) -> list[DecisionRow]:
+        """Decisions in the order of their commits."""
+        tests, values = ["number > ?"], [asked.after]  # type: tuple[list[str], list[Any]]
+        for column, wanted in (("node", asked.agent), ("kind", asked.kind)):
+            if wanted is not None:
+                tests.append(f"{column} = ?")
+                values.append(wanted)
+        if asked.about is not None:
+            tests.append("(number IN (SELECT number FROM decision_words WHERE word = ?) OR decision_id = ?)")
+            values += [asked.about, asked.about]
+        order = "DESC" if asked.newest_first else "ASC"
+        rows = self._file.read(
+            f"SELECT number, doc FROM decisions WHERE {' AND '.join(tests)} ORDER BY number {order} LIMIT ?",
+            (*values, asked.most),
+        )
+        return [DecisionRow(number, doc) for number, doc in rows]
+
+    def decision(self, decision_id: str) -> DecisionRow | None:
+        """One decision; None when it is unknown."""
+        rows = self._file.read("SELECT number, doc FROM decisions WHERE decision_id = ? LIMIT 1", (decision_id,))
+        return DecisionRow(*rows[0]) if rows else None
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._file.close()
+
+
+class EmbeddedTelemetry:
+    """Raw readings in one SQLite file: one BLOB per batch, one ledger row per message."""
+
+    def __init__(self, path: Path) -> None:
+        """Opens the file, makes it when there is none, and brings it up to this release. Raises StoreUnreadable."""
+        self._file = _File(path, telemetry_migrations)
+
+    def commit(self, segments: Sequence[Segment]) -> None:
+        """Keep each segment not known yet, with its ledger row, all in one transaction."""
+        self._file.write(lambda connection: _write_segments(connection, segments))
+
+    def taken(self, sender: AgentId, boot: str) -> Taken:
+        """What is stored of one life of a sender's stream."""
+        rows = self._file.read("SELECT seq FROM ledger WHERE sender = ? AND boot = ?", (sender, boot))
+        return followed(seq for (seq,) in rows)
+
+    def read(self, agent: AgentId, channel: str, from_ms: int, to_ms: int, most: int = 100_000) -> Readings:
+        """One channel between two instants, both included, by time; NaN readings are left out."""
+        rows = self._file.read(
+            "SELECT payload FROM segments WHERE sender = ? AND to_ms >= ? AND from_ms <= ? ORDER BY from_ms",
+            (agent, from_ms, to_ms),
+        )
+        times, values = [np.zeros(0, np.int64)], [np.zeros(0)]
+        for (payload,) in rows:
+            found = _channel(payload, channel)
+            if found is not None:
+                times.append(found.at_ms)
+                values.append(found.values)
+        at_ms, column = np.concatenate(times), np.concatenate(values)
+        keep = (at_ms >= from_ms) & (at_ms <= to_ms) & ~np.isnan(column)
+        order = np.argsort(at_ms[keep], kind="stable")[:most]
+        return Readings(at_ms[keep][order], column[keep][order])
+
+    def latest(self, agent: AgentId) -> dict[str, tuple[int, float]]:
+        """The newest value of every channel of the newest segment."""
+        rows = self._file.read("SELECT payload FROM segments WHERE sender = ? ORDER BY to_ms DESC LIMIT 1", (agent,))
+        if not rows:
+            return {}
+        batch = decode_telemetry(rows[0][0])
+        newest = {}
+        for channel in batch.channels:
+            found = _channel(rows[0][0], channel)
+            if found is not None:
+                known = np.flatnonzero(~np.isnan(found.values))
+                if len(known):
+                    newest[channel] = (int(found.at_ms[known[-1]]), float(found.values[known[-1]]))
+        return newest
+
+    def totals(self) -> dict[str, int]:
+        """Messages, samples and thinned samples taken so far."""
+        rows = self._file.read("SELECT COUNT(*), COALESCE(SUM(samples), 0), COALESCE(SUM(thinned), 0) FROM ledger")
+        return dict(zip(("messages", "samples", "thinned"), rows[0], strict=True))
+
+    def close(self) -> None:
+        """Let go of the file."""
+        self._file.close()
+
+
+class _File:
+    """One SQLite file: a connection that writes, and one that reads for each thread that asks."""
+
+    def __init__(self, path: Path, migrations: Migrations) -> None:
+        self._path = path
+        self._readers = threading.local()
+        self._lock = threading.Lock()
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._writer = _connect(path)
+            self._writer.execute("PRAGMA journal_mode = WAL")
+            self._writer.execute("PRAGMA synchronous = FULL")
+            database = Database(self._writer)
+            strange = sorted({migration.name for migration in migrations.applied(database)} - _names(migrations))
+            if not strange:
+                migrations.apply(database)
+        except (sqlite3.Error, OSError) as wrong:
+            raise StoreUnreadable(f"store {path} cannot be used: {wrong}; move it away or give another path") from None
+        if strange:
+            raise StoreUnreadable(f"store {path} was written by a newer release ({', '.join(strange)}): install that")
+
+    def write(self, work: Callable[[sqlite3.Connection], None]) -> None:
+        with self._lock:
+            self._writer.execute("BEGIN IMMEDIATE")
+            try:
+                work(self._writer)
+                self._writer.execute("COMMIT")
+            except BaseException:
+                if self._writer.in_transaction:
+                    self._writer.execute("ROLLBACK")
+                raise
+
+    def read(self, query: str, values: Sequence[Any] = ()) -> list[Any]:
+        connection = getattr(self._readers, "connection", None)
+        if connection is None:
+            connection = self._readers.connection = _connect(self._path)
+            connection.execute("PRAGMA query_only = ON")
+        found: list[Any] = connection.execute(query, values).fetchall()
+        return found
+
+    def close(self) -> None:
+        with self._lock:
+            self._writer.close()
+
+
+def _names(migrations: Migrations) -> set[str]:
+    return {migration.name for migration in migrations._migrations}
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    connection = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=BUSY_MS / 1000)
+    connection.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
+    return connection
+
+
+def _table(room: str) -> str:
+    if room not in ROOMS and room not in ARCHIVES:
+        raise KeyError(f"no room '{room}' in the hub's store")
+    return "decisions" if room == "decisions" else f"room_{room}"
+
+
+def _write_rows(connection: sqlite3.Connection, rows: Sequence[Row]) -> None:
+    for row in rows:
+        table = _table(row.room)
+        if row.room == "decisions":
+            _write_decision(connection, row)
+        elif row.value is None:
+            connection.execute(f"DELETE FROM {table} WHERE key = ?", (row.key,))
+        else:
+            connection.execute(f"INSERT OR REPLACE INTO {table} (key, doc) VALUES (?, ?)", (row.key, row.value))
+
+
+def _write_decision(connection: sqlite3.Connection, row: Row) -> None:
+    assert row.value is not None, "a decision is never forgotten"
+    kept = _kept.decode(row.value)
+    decision = _decision.decode(kept.decision)
+    number = connection.execute(
+        "INSERT INTO decisions (key, node, kind, at_ms, decision_id, doc) VALUES (?, ?, ?, ?, ?, ?)",
+        (row.key, kept.node, decision.kind, decision.at_ms, decision.decision_id, row.value),
+    ).lastrowid
+    connection.executemany(
+        "INSERT OR IGNORE INTO decision_words (word, number) VALUES (?, ?)",
+        [(word, number) for word in decision_words(decision)],
+    )
+
+
+def _write_segments(connection: sqlite3.Connection, segments: Sequence[Segment]) -> None:
+    for segment in segments:
+        taken = connection.execute(
+            "INSERT OR IGNORE INTO ledger (sender, boot, seq, samples, thinned) VALUES (?, ?, ?, ?, ?)",
+            (segment.sender, segment.boot, segment.seq, segment.samples, segment.thinned),
+        ).rowcount
+        if taken:
+            connection.execute(
+                "INSERT INTO segments (sender, from_ms, to_ms, samples, payload) VALUES (?, ?, ?, ?, ?)",
+                (segment.sender, segment.from_ms, segment.to_ms, segment.samples, segment.payload),
+            )
+
+
+def _channel(payload: bytes, channel: str) -> Readings | None:
+    """One channel of a stored batch; positions are put back on their origin."""
+    try:
+        batch = decode_telemetry(payload)
+    except Refused:
+        return None  # Checked before it was stored; only a damaged file gets here.
+    if channel not in batch.channels:
+        return None
+    origin = {"lat": batch.origin[0], "lon": batch.origin[1]}.get(channel, 0.0)
+    column = batch.columns[batch.channels.index(channel)].astype(np.float64)
+    return Readings(batch.at_ms.astype(np.int64), column + origin)

@@ -1,0 +1,254 @@
+"""The hub's picture as people ask for it: made from the store's documents, never from the core itself.
+
+A reader may be a commit behind the core; it can never hold it up.
+"""
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import msgspec
+
+from cloud_hub.events import Notice
+from cloud_hub.fleet import AgentRecord, Chain, Closures, EstimatesHeard, KeptDecision, Order, StopRecord, Vehicle
+from cloud_hub.promises import Promise
+from cloud_hub.storage import DecisionRow, DecisionsAsked, HubStore, TelemetryStore
+from shared.contracts import Plan
+from shared.messages import Estimate
+from shared.work import AgentId
+
+T = TypeVar("T")
+
+Shown = dict[str, Any]
+
+
+class Picture:
+    """Reads the store for people."""
+
+    def __init__(self, store: HubStore, telemetry: TelemetryStore) -> None:
+        self._store = store
+        self._telemetry = telemetry
+
+    def all(self, room: str, kind: type[T]) -> dict[str, T]:
+        """Every document of a room as values, by key."""
+        decoder = msgspec.json.Decoder(kind)
+        return {key: decoder.decode(document) for key, document in self._store.documents(room)}
+
+    def one(self, room: str, key: str, kind: type[T]) -> T | None:
+        """One document as a value; None when there is none."""
+        document = self._store.document(room, key)
+        return None if document is None else msgspec.json.decode(document, type=kind)
+
+    def fleet(self) -> list[Shown]:
+        """Every agent: who it is, whether it is there, what it does now and how late it is."""
+        stops = self.all("stops", StopRecord)
+        promises = self.all("promises", Promise)
+        vehicles = self.all("vehicles", Vehicle)
+        estimates = self.all("estimates", EstimatesHeard)
+        plans = self.all("plans", Plan)
+        return [
+            _agent_shown(agent, vehicles.get(name), plans.get(name), stops, promises, _by_stop(estimates.get(name)))
+            | {"position": self.position(agent.agent)}
+            for name, agent in self.all("agents", AgentRecord).items()
+        ]
+
+    def position(self, agent: AgentId) -> Shown | None:
+        """Where an agent last said it was; None when its readings say nothing of it."""
+        latest = self._telemetry.latest(agent)
+        if "lat" not in latest or "lon" not in latest:
+            return None
+        return {"lat": round(latest["lat"][1], 6), "lon": round(latest["lon"][1], 6), "at_ms": latest["lat"][0]}
+
+    def routes(self) -> list[Shown]:
+        """Every agent's route."""
+        return [self._route(agent) for agent in self.all("agents", AgentRecord).values()]
+
+    def route(self, agent: str) -> Shown | None:
+        """Planned, shown and driven order of one agent, and every stop of its plan; None when the agent is unknown."""
+        record = self.one("agents", agent, AgentRecord)
+        return None if record is None else self._route(record)
+
+    def _route(self, record: AgentRecord) -> Shown:
+        plan = self.one("plans", record.agent, Plan)
+        stops = {key: stop for key, stop in self.all("stops", StopRecord).items() if stop.agent == record.agent}
+        promises = self.all("promises", Promise)
+        estimates = _by_stop(self.one("estimates", record.agent, EstimatesHeard))
+        planned = () if plan is None else plan.stops
+        driven = sorted(
+            (visit.arrived_ms, stop.stop_id, visit.outcome.value) for stop in stops.values() for visit in stop.visits
+        )
+        return {
+            "agent": record.agent,
+            "plan_version": record.plan_pushed,
+            "plan_taken": record.plan_taken,
+            "depart_ms": None if plan is None else plan.depart_ms,
+            "shift_end_ms": None if plan is None else plan.shift_end_ms,
+            "planned_order": [stop.stop_id for stop in planned],
+            "shown_order": list(record.order),
+            "driven_order": [stop_id for _, stop_id, _ in driven],
+            "stops": [
+                {
+                    "stop_id": stop.stop_id,
+                    "order_id": stop.order_id,
+                    "address": stop.address,
+                    "position": [stop.position.lat, stop.position.lon],
+                    "service": stop.service,
+                    "service_s": stop.service_s,
+                    "state": stops[stop.stop_id].state if stop.stop_id in stops else "waiting",
+                    "outcome": _outcome(stops.get(stop.stop_id)),
+                    **_promised(promises.get(stop.stop_id), estimates.get(stop.stop_id)),
+                }
+                for stop in planned
+            ],
+        }
+
+    def promises(self) -> list[Shown]:
+        """Every promise: slot, told window with its history, and the newest estimate."""
+        estimates: dict[str, Estimate] = {}
+        for heard in self.all("estimates", EstimatesHeard).values():
+            estimates |= _by_stop(heard)
+        return [
+            {
+                "stop_id": promise.stop_id,
+                "order_id": promise.order_id,
+                "agent": promise.agent,
+                **_promised(promise, None if promise.served_ms is not None else estimates.get(promise.stop_id)),
+                "tellings": msgspec.to_builtins(promise.tellings),
+                "moves": promise.moves,
+                "is_breached": promise.is_breached,
+                "held": promise.held,
+                "served_ms": promise.served_ms,
+                "outcome": promise.outcome,
+                "was_kept": None if promise.served_ms is None else promise.told.holds(promise.served_ms),
+            }
+            for promise in self.all("promises", Promise).values()
+        ]
+
+    def orders(self, state: str | None) -> list[Shown]:
+        """Every order with what became of it; only those of one state when one is given."""
+        stops = {stop.order_id: stop for stop in self.all("stops", StopRecord).values()}
+        return [
+            _order_shown(order, stops.get(order.order_id))
+            for order in self.all("orders", Order).values()
+            if state is None or order.state == state
+        ]
+
+    def order(self, order_id: str) -> Shown | None:
+        """One order with what became of it; None when it is unknown."""
+        order = self.one("orders", order_id, Order)
+        if order is None:
+            return None
+        stop = None if order.stop is None else self.one("stops", order.stop.stop_id, StopRecord)
+        return _order_shown(order, stop)
+
+    def decisions(self, asked: DecisionsAsked) -> list[Shown]:
+        """Decisions with their number in the order of commits, and whether each follows from the one before it."""
+        return [_decision_shown(row) for row in self._store.decisions(asked)]
+
+    def why(self, order_id: str) -> list[Shown]:
+        """The decisions that touched an order, oldest first, with those of agents and the hub that caused them."""
+        own = self._store.decisions(DecisionsAsked(about=order_id))
+        found = {row.number: row for row in own}
+        named = {word for row in own for word in msgspec.json.decode(_kept(row).decision)["about"]}
+        for word in sorted(named - {order_id}):
+            caused = self._store.decision(word)
+            if caused is not None:
+                found[caused.number] = caused
+        return [_decision_shown(found[number]) for number in sorted(found)]
+
+    def decision(self, decision_id: str) -> Shown | None:
+        """One decision; None when it is unknown."""
+        row = self._store.decision(decision_id)
+        return None if row is None else _decision_shown(row)
+
+    def notices(self, state: str | None) -> list[Shown]:
+        """Every notice, newest last; only those of one state when one is given."""
+        notices = [n for n in self.all("notices", Notice).values() if state is None or n.state == state]
+        return [msgspec.to_builtins(notice) for notice in sorted(notices, key=lambda n: (n.at_ms, n.notice_id))]
+
+    def closures(self) -> Closures:
+        """The streets closed now."""
+        return self.one("roads", "closures", Closures) or Closures()
+
+    def chains(self) -> list[Shown]:
+        """How far every node's chain of decisions is followed, and how often it broke."""
+        return [msgspec.to_builtins(chain) for chain in self.all("chains", Chain).values()]
+
+
+def _agent_shown(
+    agent: AgentRecord,
+    vehicle: Vehicle | None,
+    plan: Plan | None,
+    stops: Mapping[str, StopRecord],
+    promises: Mapping[str, Promise],
+    estimates: Mapping[str, Estimate],
+) -> Shown:
+    addresses = {} if plan is None else {stop.stop_id: stop.address for stop in plan.stops}
+    own = [stop for stop in stops.values() if stop.agent == agent.agent]
+    late_s = [
+        (promises[stop_id].told.late_s(estimates[stop_id].p50_ms), stop_id)
+        for stop_id in agent.order
+        if stop_id in promises and stop_id in estimates
+    ]
+    coming = agent.heading_to or (agent.order[0] if agent.order else None)
+    return {
+        **msgspec.to_builtins(agent),
+        "day": None if vehicle is None else vehicle.day,
+        "depot": None if vehicle is None else vehicle.depot_id,
+        "stops_done": sum(stop.state == "done" for stop in own),
+        "stops_left": sum(stop.state != "done" for stop in own),
+        "stops_late": sum(seconds > 0 for seconds, _ in late_s),
+        "late_s": round(max((seconds for seconds, _ in late_s), default=0)),
+        "next_stop": None
+        if coming is None
+        else {
+            "stop_id": coming,
+            "address": addresses.get(coming, ""),
+            **_promised(promises.get(coming), estimates.get(coming)),
+        },
+    }
+
+
+def _promised(promise: Promise | None, estimate: Estimate | None) -> Shown:
+    return {
+        "slot_ms": None if promise is None else list(msgspec.structs.astuple(promise.slot)),
+        "told_ms": None if promise is None else list(msgspec.structs.astuple(promise.told)),
+        "estimate_ms": None if estimate is None else [estimate.p10_ms, estimate.p50_ms, estimate.p90_ms],
+    }
+
+
+def _order_shown(order: Order, stop: StopRecord | None) -> Shown:
+    place = order.stop
+    return {
+        "order_id": order.order_id,
+        "state": order.state,
+        "received_ms": order.received_ms,
+        "address": None if place is None else place.address,
+        "position": None if place is None else [place.position.lat, place.position.lon],
+        "slot_ms": None if place is None else list(msgspec.structs.astuple(place.slot)),
+        "doubts": list(order.doubts),
+        "candidates": msgspec.to_builtins(order.candidates),
+        "stop_id": None if place is None else place.stop_id,
+        "stop_state": None if stop is None else stop.state,
+        "agent": None if stop is None else stop.agent,
+        "outcome": _outcome(stop),
+        "why_waiting": "" if stop is None else stop.why_waiting,
+        "visits": [] if stop is None else msgspec.to_builtins(stop.visits),
+    }
+
+
+def _outcome(stop: StopRecord | None) -> str | None:
+    return stop.visits[-1].outcome.value if stop is not None and stop.visits else None
+
+
+def _by_stop(heard: EstimatesHeard | None) -> dict[str, Estimate]:
+    return {} if heard is None else {estimate.stop_id: estimate for estimate in heard.estimates}
+
+
+def _kept(row: DecisionRow) -> KeptDecision:
+    return msgspec.json.decode(row.doc, type=KeptDecision)
+
+
+def _decision_shown(row: DecisionRow) -> Shown:
+    kept = _kept(row)
+    decision: Shown = msgspec.json.decode(kept.decision)
+    return {"number": row.number, "follows": kept.follows, "heard_ms": kept.heard_ms, **decision}

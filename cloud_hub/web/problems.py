@@ -1,0 +1,97 @@
+"""Every error leaves as problem+json (RFC 9457), and no request is larger than it may be."""
+
+from collections.abc import Awaitable, Callable
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from shared.logs import log
+
+MEDIA_TYPE = "application/problem+json"
+
+
+class Problem(Exception):
+    """A request that is not done: status, what was found, expected and to be done, in words, and more fields if any."""
+
+    def __init__(self, status: int, detail: str, **more: Any) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+        self.more = more
+
+
+def problem_response(status: int, detail: str, headers: dict[str, str] | None = None, **more: Any) -> JSONResponse:
+    """The answer for a problem."""
+    title = HTTPStatus(status).phrase if status in HTTPStatus._value2member_map_ else "Problem"
+    body = {"type": "about:blank", "title": title, "status": status, "detail": detail, **more}
+    return JSONResponse(body, status, headers=headers, media_type=MEDIA_TYPE)
+
+
+def answer_with_problems(app: FastAPI) -> None:
+    """Have every error of this app leave as problem+json."""
+
+    @app.exception_handler(Problem)
+    async def _problem(_: Request, wrong: Problem) -> JSONResponse:
+        return problem_response(wrong.status, wrong.detail, **wrong.more)
+
+    @app.exception_handler(HTTPException)
+    async def _http(request: Request, wrong: HTTPException) -> JSONResponse:
+        detail = str(wrong.detail)
+        if wrong.status_code == 404 and detail == "Not Found":
+            detail = f"nothing is at {request.url.path[:200]}; /docs lists what is"
+        if wrong.status_code == 405:
+            detail = f"{request.method} is not done at {request.url.path[:200]}; /docs lists what is"
+        return problem_response(wrong.status_code, detail, dict(wrong.headers or {}))
+
+    @app.exception_handler(RequestValidationError)
+    async def _invalid(_: Request, wrong: RequestValidationError) -> JSONResponse:
+        objections = [
+            {"where": "/".join(str(part) for part in error["loc"]), "what": error["msg"]} for error in wrong.errors()
+        ]
+        first = f"{objections[0]['where']}: {objections[0]['what']}" if objections else "the request is not understood"
+        return problem_response(422, first, errors=objections)
+
+    @app.exception_handler(Exception)
+    async def _broken(request: Request, wrong: Exception) -> JSONResponse:
+        log("request_failed", path=request.url.path[:200], error=repr(wrong))
+        return problem_response(500, "the hub could not answer; its log says why. The request may be repeated")
+
+
+class BodyLimit:
+    """ASGI: refuse a request body larger than it may be, before anybody reads it all."""
+
+    def __init__(self, app: ASGIApp, most_bytes: int) -> None:
+        self._app = app
+        self._most_bytes = most_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on with its body counted."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"0")
+        if declared.isdigit() and int(declared) > self._most_bytes:
+            await self._too_large()(scope, receive, send)
+            return
+        await self._app(scope, self._counted(receive), send)
+
+    def _counted(self, receive: Receive) -> Callable[[], Awaitable[Message]]:
+        taken = 0
+
+        async def counted() -> Message:
+            nonlocal taken
+            message = await receive()
+            taken += len(message.get("body", b""))
+            if taken > self._most_bytes:
+                raise Problem(413, f"the body has more than {self._most_bytes} bytes: hand it in in parts")
+            return message
+
+        return counted
+
+    def _too_large(self) -> JSONResponse:
+        return problem_response(413, f"the body has more than {self._most_bytes} bytes: hand it in in parts")
