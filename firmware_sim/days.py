@@ -284,7 +284,7 @@ def _errand(stop_id: str, place: Address, group: str, luck: Luck, slot: TimeWind
         is_business,
         TimeWindow(slot.opens_ms, EpochMs(slot.closes_ms + HOUR_MS)) if is_business else None,
         group,
-        tuple(f"P{stop_id}-{k}" for k in range(parcels)),
+        tuple(f"WW:{stop_id}/{k + 1}" for k in range(parcels)),
         round(litres, 1),
     )
 

@@ -6,6 +6,7 @@ from firmware_sim.devices import Truth
 from firmware_sim.devices.ecu import BusDevice, J1939Truck, ObdEcu
 from firmware_sim.devices.gnss import GnssFaults, GnssReceiver
 from firmware_sim.devices.scanner import HandScanner
+from shared.labels import scan_text
 
 COMMON_FAULTS = GnssFaults(noise_m=3.0, void_share=0.004, void_run=6.0, dropout_share=0.002, wrong_checksum_share=0.002)
 """A sound receiver between tall houses: now and then no fix for some seconds, now and then a broken line."""
@@ -44,8 +45,8 @@ class Instruments:
             self._bus.start()
 
     def scan(self, label: str) -> None:
-        """Point the scanner at a label."""
-        self.scanner.scan(label)
+        """Point the scanner at the label of this canonical text; it reads what is printed there."""
+        self.scanner.scan(scan_text(label) if ":" in label else label)
 
     def stop(self) -> None:
         """Take the devices away."""

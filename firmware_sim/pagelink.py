@@ -134,7 +134,7 @@ class PageLink:
             elif 400 <= status < 500 and status not in (408, 425, 429):
                 self.refused += 1
                 log("report_refused", path=post.path, status=status, because=_spoken(text))
-                if post.path != "/api/outcome" or post.body["outcome"] == "attempted":
+                if status != 422 or post.path != "/api/outcome" or post.body["outcome"] == "attempted":
                     return
                 # What cannot be proven was not delivered: the parcels stay on board.
                 why = f"the page refused the proof: {_spoken(text)}"[:200]

@@ -63,7 +63,7 @@ class VanSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     seed: int = 0
     number: int = 0
     day: str = "ordinary"
-    zone: str = "Europe/Helsinki"
+    time_zone: str = "Europe/Helsinki"
     stands_at: tuple[float, float] | None = None
     gnss_hz: float = 5.0
     gnss: GnssFaults = COMMON_FAULTS
@@ -94,7 +94,7 @@ class VanProcess:
         checked(settings)
         self._settings = settings
         city = CityMap.load(Path(settings.city) if settings.city else shipped_city())
-        self._world: World = world_of(city, settings.seed, _local_time(settings.zone, int(clock.now_ms())))
+        self._world: World = world_of(city, settings.seed, _local_time(settings.time_zone, int(clock.now_ms())))
         self._day = day_luck(city, settings.seed)
         patience_ms = max(PATIENCE_MS, int(PATIENCE_REAL_S * 1000 * clock.speed))
         self._wheel = Wheel(driver(self._day, settings.name), self._day.of("wheel", settings.name), patience_ms)

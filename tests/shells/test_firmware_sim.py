@@ -21,6 +21,7 @@ from firmware_sim.days import random_depot, random_errands
 from firmware_sim.luck import Luck
 from shared.citymap import CityMap, shipped_city
 from shared.clock import SETTING, Clock
+from shared.labels import read_label
 
 SPEED = 1500.0
 MORNING_MS = 1_735_711_200_000  # 08:00 in Helsinki on 1 January 2025.
@@ -159,7 +160,7 @@ class Page:
             with socket.create_connection(("127.0.0.1", port)) as line, line.makefile("r", newline="\r") as labels:
                 for label in labels:
                     with self.changed:
-                        self.scans.append(label.strip())
+                        self.scans.append(read_label(label.strip()).canonical)
                         self.changed.notify_all()
 
         threading.Thread(target=listen, daemon=True).start()
