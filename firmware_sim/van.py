@@ -6,10 +6,8 @@ agent's own page. One thread steps the world; the others only carry words.
 
 import math
 import threading
-from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 
@@ -63,7 +61,7 @@ class VanSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     seed: int = 0
     number: int = 0
     day: str = "ordinary"
-    time_zone: str = "Europe/Helsinki"
+    utc_offset_s: int = 7_200
     stands_at: tuple[float, float] | None = None
     gnss_hz: float = 5.0
     gnss: GnssFaults = COMMON_FAULTS
@@ -81,6 +79,8 @@ def checked(settings: VanSettings) -> VanSettings:
             raise VanSettingsWrong(f"{name} is {port}, expected 0 to 65535")
     if settings.day not in BAD_DAYS:
         raise VanSettingsWrong(f"day is '{settings.day}', expected one of {', '.join(BAD_DAYS)}")
+    if not -50_400 <= settings.utc_offset_s <= 50_400:
+        raise VanSettingsWrong(f"utc_offset_s is {settings.utc_offset_s}, expected -50400 to 50400 (14 hours)")
     if not settings.name:
         raise VanSettingsWrong("name is empty, expected the agent's name, as in van-1")
     return settings
@@ -94,7 +94,7 @@ class VanProcess:
         checked(settings)
         self._settings = settings
         city = CityMap.load(Path(settings.city) if settings.city else shipped_city())
-        self._world: World = world_of(city, settings.seed, _local_time(settings.time_zone, int(clock.now_ms())))
+        self._world: World = world_of(city, settings.seed, LocalTime(settings.utc_offset_s))
         self._day = day_luck(city, settings.seed)
         patience_ms = max(PATIENCE_MS, int(PATIENCE_REAL_S * 1000 * clock.speed))
         self._wheel = Wheel(driver(self._day, settings.name), self._day.of("wheel", settings.name), patience_ms)
@@ -301,17 +301,6 @@ def _in_short(body: dict[str, Any]) -> dict[str, Any]:
     """The fields of a report worth a place in the log: no hashes, no empty ones."""
     hidden = ("signature", "photo", "age_checked", "parcels_left", "do")
     return {name: field for name, field in body.items() if field not in ("", None) and name not in hidden}
-
-
-def _local_time(zone: str, now_ms: int) -> LocalTime:
-    """The zone's offset on this day; a van's day does not cross a change of the clocks."""
-    try:
-        offset = datetime.fromtimestamp(now_ms / 1000, ZoneInfo(zone)).utcoffset()
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise VanSettingsWrong(
-            f"zone is '{zone}', expected a name of the IANA database, as in Europe/Helsinki"
-        ) from None
-    return LocalTime(round(offset.total_seconds()) if offset is not None else 0)
 
 
 def _engine_rpm(phase: str, speed_mps: float) -> float:
