@@ -33,8 +33,10 @@ U_TURN_S = 20.0
 WALK_METRES_PER_S = 1.25
 """Past a barrier, on foot with a parcel or on wheels behind a banksman: 4.5 km/h, a little less than people walk."""
 
-FARTHEST_WALK_M = 400.0
-"""A place behind more closed street than this counts as unreachable."""
+FARTHEST_WALK_M = 1_000.0
+"""A place behind more closed street than this, 13 minutes at walking pace, counts as unreachable. It is enough for every
+door of the Helsinki centre with any one street closed from end to end.
+"""
 
 _ORIGINS_AT_ONCE = 64
 """Rows of one search: keeps a whole city's 300,000 states within 150 MB."""
@@ -117,7 +119,12 @@ class Streets:
     """The streets of a town with some ways closed; `edge_pace` (float64[m], optional) multiplies every edge's time."""
 
     def __init__(
-        self, city: CityMap, closed_ways: frozenset[int] = frozenset(), edge_pace: npt.NDArray[np.float64] | None = None
+        self,
+        city: CityMap,
+        closed_ways: frozenset[int] = frozenset(),
+        edge_pace: npt.NDArray[np.float64] | None = None,
+        *,
+        all_open: "Streets | None" = None,
     ) -> None:
         if edge_pace is not None and edge_pace.shape != city.edge_metres.shape:
             raise ValueError(
@@ -129,16 +136,24 @@ class Streets:
         self._free_s = city.edge_metres.astype(np.float64) / (city.edge_kph.astype(np.float64) / 3.6)
         self._closed: Mask = np.isin(city.edge_way, sorted(closed_ways))
         self._enterable = self._leavable = np.ones(len(city.edge_way), bool)
-        self._states = _states_of(city)
-        if self._closed.any():
-            core = _core_states(_without(self._states, self._closed), city)
-            self._states = _without_detour(self._states, ~core)
-            self._enterable, self._leavable = _within_walk(self._states, city, np.flatnonzero(core), self._closed)
+        self._barrier_turns = np.zeros(0, np.int32)
         self._seconds_by_slice: dict[bytes, tuple[Floats, Floats]] = {}
+        self._all_open = self
+        if not self._closed.any():
+            self._states = _states_of(city)
+            return
+        self._all_open = all_open or Streets(city, frozenset(), edge_pace)
+        self._barrier_turns = _ends_at_barriers(city, self._closed)
+        states = _states_of(city, self._barrier_turns)
+        core = _core_states(_without(states, self._closed), city)
+        self._states = _without_detour(states, ~core)
+        self._enterable, self._leavable = _within_walk(self._states, city, np.flatnonzero(core), self._closed)
 
     def with_closed(self, ways: frozenset[int]) -> "Streets":
         """The same streets with exactly these ways closed."""
-        return self if ways == self.closed_ways else Streets(self.city, ways, self._pace)
+        if ways == self.closed_ways:
+            return self
+        return Streets(self.city, ways, self._pace, all_open=self._all_open) if ways else self._all_open
 
     def edge_seconds(self, hour: int) -> Floats:
         """How long each edge takes from end to end in this hour, waits on it included: float64[m]."""
@@ -193,8 +208,17 @@ class Streets:
             drawing.drive(*min(on_one, key=lambda way: (way[2] - way[1]) * edge_s[way[0]]))
         else:
             state = int(states[int(np.argmin(arrived))])
-            self._draw(drawing, a, b, _traced(before[0], state), edge_s)
+            self._draw(drawing, a, b, _traced(before[0], state), hour)
         return drawing.finished()
+
+    def round_s(self, edges: Edges, hour: int) -> Floats:
+        """Seconds from the far end of each two-way edge round to its near end: float64[k], inf where nothing leads."""
+        arc_s = self._hour(hour)[1]
+        n = len(self._states.edge)
+        graph = csr_array((arc_s, self._states.arc_to, self._states.row_start), shape=(n, n))
+        seconds = dijkstra(graph, indices=edges)
+        twins = self.city.edge_twin[edges]
+        return np.array([seconds[k, self._states.arriving(int(twin))].min() for k, twin in enumerate(twins)])
 
     def _hour(self, hour: int) -> tuple[Floats, Floats]:
         """Seconds by edge and by arc; hours with the same factors share them."""
@@ -205,7 +229,17 @@ class Streets:
             if self._pace is not None:
                 edge_s = edge_s * self._pace
             edge_s = np.where(self._closed, np.maximum(edge_s, self.city.edge_metres / WALK_METRES_PER_S), edge_s)
-            arc_s = self._states.arc_penalty_s + edge_s[self._states.edge[self._states.arc_to]]
+            states = self._states
+            arc_s = states.arc_penalty_s + edge_s[states.edge[states.arc_to]]
+            if len(self._barrier_turns):
+                arc_from = states.edge[states.arc_from()]
+                turns = np.flatnonzero(self.city.edge_twin[arc_from] == states.edge[states.arc_to])
+                turns = turns[np.isin(arc_from[turns], self._barrier_turns)]
+                # Dearer than the loop that is closed now, or a closure would make some drives quicker.
+                loop_s = dict(
+                    zip(self._barrier_turns.tolist(), self._all_open.round_s(self._barrier_turns, hour), strict=True)
+                )
+                arc_s[turns] = np.maximum(arc_s[turns], [loop_s[edge] for edge in arc_from[turns].tolist()])
             self._seconds_by_slice[key] = (edge_s, arc_s)
         return self._seconds_by_slice[key]
 
@@ -269,26 +303,28 @@ class Streets:
                         times[row, column] = min(times[row, column], (there - along) * edge_s[edge])
         return times
 
-    def _draw(self, drawing: "_Drawing", a: Snap, b: Snap, states: list[int], edge_s: Floats) -> None:
+    def _draw(self, drawing: "_Drawing", a: Snap, b: Snap, states: list[int], hour: int) -> None:
         """Out of a's place, over the states in order, into b's place."""
+        edge_s, arc_s = self._hour(hour)
+
+        def turn_s(state: int, following: int) -> float:
+            arc = self._states.row_start[state] + int(np.flatnonzero(self._next_states(state) == following)[0])
+            return float(arc_s[arc] - edge_s[self._states.edge[following]])
+
         edge, along = min(
             ((e, x) for e, x in self._sides(a) if self._leavable[e] and states[0] in self._next_states(e)),
-            key=lambda side: (1.0 - side[1]) * edge_s[side[0]] + self._penalty(side[0], states[0]),
+            key=lambda side: (1.0 - side[1]) * edge_s[side[0]] + turn_s(side[0], states[0]),
         )
         drawing.drive(edge, along, 1.0)
-        drawing.wait(self._penalty(edge, states[0]))
+        drawing.wait(turn_s(edge, states[0]))
         for state, following in itertools.pairwise(states):
             drawing.drive(int(self._states.edge[state]), 0.0, 1.0)
-            drawing.wait(self._penalty(state, following))
+            drawing.wait(turn_s(state, following))
         last = int(self._states.edge[states[-1]])
         drawing.drive(last, 0.0, dict(self._sides(b))[last])
 
     def _next_states(self, state: int) -> Edges:
         return self._states.arc_to[self._states.row_start[state] : self._states.row_start[state + 1]]
-
-    def _penalty(self, state: int, following: int) -> float:
-        row = self._states.row_start[state]
-        return float(self._states.arc_penalty_s[row + int(np.flatnonzero(self._next_states(state) == following)[0])])
 
 
 class _Drawing:
@@ -358,10 +394,24 @@ def hour_slices(first_hour: int = 0, end_hour: int = 24) -> tuple[tuple[int, int
     return tuple(itertools.pairwise([first_hour, *changes, end_hour]))
 
 
-def _states_of(city: CityMap) -> _States:
-    """The search graph of the whole town, every street open."""
+def _ends_at_barriers(city: CityMap, closed: Mask) -> Edges:
+    """The open two-way edges that go on only into closed ones: who finds every way on closed turns round."""
+    goes_on = np.zeros(len(closed), bool)
+    goes_on[city.turn_from[~closed[city.turn_to]]] = True
+    went_on = np.zeros(len(closed), bool)
+    went_on[city.turn_from] = True
+    twin_is_open = (city.edge_twin >= 0) & ~closed[city.edge_twin]
+    return np.flatnonzero(went_on & ~goes_on & ~closed & twin_is_open).astype(np.int32)
+
+
+def _states_of(city: CityMap, turning_round: Edges | None = None) -> _States:
+    """The search graph of the whole town, every street open, with turns from these edges into their twins added."""
     edge = np.arange(len(city.edge_from), dtype=np.int32)
     turn_from, turn_to, penalty_s = city.turn_from, city.turn_to, city.turn_penalty_s.astype(np.float64)
+    if turning_round is not None:
+        turn_from = np.concatenate((turn_from, turning_round))
+        turn_to = np.concatenate((turn_to, city.edge_twin[turning_round]))
+        penalty_s = np.concatenate((penalty_s, np.full(len(turning_round), U_TURN_S)))
     if city.banned_chains:
         edge, turn_from, turn_to, penalty_s = _with_chains(city.banned_chains, edge, turn_from, turn_to, penalty_s)
     states = _packed(edge, turn_from, turn_to, penalty_s, len(city.edge_from))
