@@ -25,6 +25,7 @@ REACH_SLACK_M = 60.0  # Two fixes with 30 m of multipath each.
 WHEELS_READ_SHORT = 1.25  # Worn tyres read up to 4 % short, but a slow poll misses what lies between two readings.
 WHEEL_SLACK_MPS = 5.0
 ROLLING_MPS = 0.5  # OBD-II counts whole km/h: 1 km/h is creeping or rounding, 2 km/h is driving.
+STRIDE_M = 20.0  # Several times the noise of a fix, and short enough to follow a street round its bends.
 GNSS_STANDING_MPS = 0.8  # A standing receiver reports up to 0.5 m/s of noise.
 GNSS_MOVING_MPS = 1.6
 STANDING_RADIUS_M = 35.0
@@ -202,7 +203,8 @@ class Sensing:
         self._wheel_doubts = 0
         self._wheels_known_from_ms = 0
         self._top_wheel_mps = 0.0  # Since the last believed fix.
-        self._wheel_m = 0.0  # Since the last believed fix.
+        self._wheel_m = 0.0  # Since the place the metres are counted to.
+        self._counted_to: Position | None = None if self._place is None else self._place[0]
         self._wheel_stands_since_ms: int | None = None
         self._anchor: Fix | None = None
         self._gnss_stands_since_ms: int | None = None
@@ -394,13 +396,21 @@ class Sensing:
     def _believe_fix(self, fix: Fix, is_relocation: bool) -> None:
         self._watch_for_standstill(fix, is_relocation)
         wheels_measured_it = self._wheels_are_fresh(fix.at_ms)
-        has_moved = self._gnss_stands_since_ms is None
-        if self._place is not None and not is_relocation and not wheels_measured_it and has_moved:
-            self._driven_m += max(0.0, metres_between(self._place[0], fix.position) - self._wheel_m)
+        if wheels_measured_it or is_relocation or self._counted_to is None:
+            self._counted_to, self._wheel_m = fix.position, 0.0
+        elif self._gnss_stands_since_ms is None:
+            self._count_metres_to(fix.position)
         self._fix = fix
         self._place = (fix.position, fix.at_ms)
-        self._wheel_m = 0.0
         self._top_wheel_mps = self._wheel.speed_mps if self._wheel is not None and wheels_measured_it else 0.0
+
+    def _count_metres_to(self, position: Position) -> None:
+        """Count in strides: ten times a second, the receiver's noise alone would add up to a quarter more."""
+        assert self._counted_to is not None, "strides are counted from a place"
+        stride_m = metres_between(self._counted_to, position)
+        if stride_m >= STRIDE_M:
+            self._driven_m += max(0.0, stride_m - self._wheel_m)
+            self._counted_to, self._wheel_m = position, 0.0
 
     def _watch_for_standstill(self, fix: Fix, is_relocation: bool) -> None:
         """Standing means slow and near the anchor, the fix at which the van came to rest."""

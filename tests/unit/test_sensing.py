@@ -251,6 +251,18 @@ def test_metres_counted_by_wheels_that_then_fell_silent_are_not_counted_again_by
     assert sensing.believe(at(20)).odometer_m == pytest.approx(200, abs=1)
 
 
+def test_noise_ten_times_a_second_does_not_add_up_to_metres_driven():
+    sensing = Sensing()
+    taken(sensing, *(fix(n / 10, north_m=n / 2 + 2 * (n % 2), speed_mps=5.0) for n in range(1_001)))
+    assert sensing.believe(at(100)).odometer_m == pytest.approx(500, abs=25)
+
+
+def test_the_way_to_a_standstill_is_counted_even_by_fixes_a_minute_apart():
+    sensing = Sensing(limits_at(60))
+    taken(sensing, fix(0, 0, 10.0), fix(60, 600, 0.0), fix(120, 600, 0.0), fix(180, 1_000, 9.0))
+    assert sensing.believe(at(180)).odometer_m == pytest.approx(1_000)
+
+
 def test_the_vehicles_odometer_fills_in_what_was_missed():
     sensing = Sensing()
     readings = [Odometer(EpochMs(at(0)), 88_000_000.0), Odometer(EpochMs(at(600)), 88_006_000.0)]
