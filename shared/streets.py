@@ -34,8 +34,8 @@ WALK_METRES_PER_S = 1.25
 """Past a barrier, on foot with a parcel or on wheels behind a banksman: 4.5 km/h, a little less than people walk."""
 
 FARTHEST_WALK_M = 1_000.0
-"""A place behind more closed street than this, 13 minutes at walking pace, counts as unreachable. It is enough for every
-door of the Helsinki centre with any one street closed from end to end.
+"""A place behind more closed street than this, 13 minutes at walking pace, counts as unreachable. No door of the
+Helsinki centre is, whichever one street is closed from end to end.
 """
 
 _ORIGINS_AT_ONCE = 64
@@ -145,7 +145,7 @@ class Streets:
         self._all_open = all_open or Streets(city, frozenset(), edge_pace)
         self._barrier_turns = _ends_at_barriers(city, self._closed)
         states = _states_of(city, self._barrier_turns)
-        core = _core_states(_without(states, self._closed), city)
+        core = _core_states(_without(states, self._closed), np.where(self._closed, 0.0, city.edge_metres))
         self._states = _without_detour(states, ~core)
         self._enterable, self._leavable = _within_walk(self._states, city, np.flatnonzero(core), self._closed)
 
@@ -374,7 +374,7 @@ class _Drawing:
 def core_edges(city: CityMap) -> Mask:
     """The edges from which every other of them can be reached by permitted drives, bool[m]: the largest such set."""
     states = _states_of(city)
-    core = _core_states(states, city)
+    core = _core_states(states, city.edge_metres)
     n, edges, inside = len(core), len(city.edge_from), int(np.argmax(core))
     graph = csr_array((np.ones(len(states.arc_to)), states.arc_to, states.row_start), shape=(n, n))
     reached, leaving = np.zeros(n, bool), np.zeros(n, bool)
@@ -493,12 +493,12 @@ def _with_chains(
     )
 
 
-def _core_states(states: _States, city: CityMap) -> Mask:
+def _core_states(states: _States, edge_metres: npt.NDArray[np.floating]) -> Mask:
     """The largest set of states, by length of street, each of which can be reached from each other one: bool[s]."""
     n = len(states.edge)
     graph = csr_array((np.ones(len(states.arc_to)), states.arc_to, states.row_start), shape=(n, n))
     _, label = connected_components(graph, directed=True, connection="strong")
-    metres_by_label = np.bincount(label, weights=city.edge_metres[states.edge])
+    metres_by_label = np.bincount(label, weights=edge_metres[states.edge])
     core: Mask = label == int(np.argmax(metres_by_label))
     return core
 

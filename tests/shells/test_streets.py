@@ -172,11 +172,9 @@ def test_an_end_of_a_street_that_leads_only_to_a_closed_one_is_reached_and_left(
 def test_a_street_has_two_sides_and_a_one_way_has_none(tmp_path: Path) -> None:
     city = drawn(tmp_path, *BLOCK, *BLOCK_STREETS, way(1, "1 2", "highway=residential,oneway=yes"))
     streets = Streets(city)
-    two_way, one_way = [city.snap(at(0, 50)), city.snap(at(0, 150))], [city.snap(at(50, 0)), city.snap(at(150, 0))]
-    there, back = streets.path(*two_way, 3).metres, streets.path(*reversed(two_way), 3).metres
-    assert (round(there), round(back)) == (100, 100)
-    assert round(streets.path(*one_way, 3).metres) == 100
-    assert round(streets.path(*reversed(one_way), 3).metres) == 700
+    a, b, c, d = (city.snap(place) for place in (at(0, 50), at(0, 150), at(50, 0), at(150, 0)))
+    assert [round(streets.path(a, b, 3).metres), round(streets.path(b, a, 3).metres)] == [100, 100]
+    assert [round(streets.path(c, d, 3).metres), round(streets.path(d, c, 3).metres)] == [100, 700]
 
 
 def test_a_drive_may_come_round_to_its_own_street(tmp_path: Path) -> None:
