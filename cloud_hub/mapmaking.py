@@ -106,14 +106,14 @@ _BLOCKING_BARRIERS = frozenset(
         "planter",
     }
 )
-_SIGNAL_S = 9.0
-_CROSSING_SIGNAL_S = 4.0
-_CROSSING_S = 1.0
+_SIGNAL_S = 8.0
+_CROSSING_SIGNAL_S = 1.5
+_CROSSING_S = 0.5
 _GIVE_WAY_S = 2.0
 _STOP_SIGN_S = 4.0
 _CALMING_S = 2.0
-"""Mean waits. A light of 90 s that is red for half of it, met at random, holds a van for about 11 s; many are
-coordinated.
+"""Mean waits. A light of 90 s that is red for half of it, met at random, holds a van for 11 s; a lit junction usually
+has one light and two lit crossings on each way over it, which share that.
 """
 
 _NEAR_TURN_S = 3.0

@@ -1,5 +1,6 @@
 """`waywarden map`: turn OpenStreetMap extracts into city bundles, and say what is in one."""
 
+from collections import defaultdict
 from pathlib import Path
 from typing import Annotated
 
@@ -71,7 +72,7 @@ def _describe(folder: Path) -> None:
 
     manifest = read_manifest(folder)
     south, west, north, east = manifest.bounds
-    counts = manifest.counts
+    counts = defaultdict(int, manifest.counts)
     table = Table(title=escape(manifest.name), show_header=False, title_justify="left")
     table.add_row("folder", escape(str(folder)))
     table.add_row("from south, west to north, east", f"{south:.4f}, {west:.4f} to {north:.4f}, {east:.4f}")

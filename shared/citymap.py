@@ -491,6 +491,8 @@ def _graph_faults(arrays: Mapping[str, Array]) -> str:
         array = arrays[name]
         if len(array) and not (array.min() >= low and array.max() < high):
             return f"{name} reaches from {array.min()} to {array.max()}, expected {low} to {high - 1}"
+    if (arrays["edge_to"][arrays["turn_from"]] != arrays["edge_from"][arrays["turn_to"]]).any():
+        return "it has turns between edges that do not meet"
     for name in ("edge_metres", "edge_kph"):
         if not (np.isfinite(arrays[name]).all() and (arrays[name] > 0).all()):
             return f"{name} holds numbers that are not positive"

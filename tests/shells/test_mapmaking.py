@@ -252,7 +252,7 @@ def test_a_red_light_costs_time_on_the_street_that_leads_to_it(tmp_path: Path) -
     dark = drawn(tmp_path, *CROSS)
     lit = drawn(tmp_path, *CROSS[:4], node(5, 0, 0, "highway=traffic_signals"), *CROSS[5:])
     a, b = dark.snap(at(-100, 0)), dark.snap(at(100, 0))
-    assert Streets(lit).path(a, b, 3).seconds - Streets(dark).path(a, b, 3).seconds == pytest.approx(4.5, abs=0.01)
+    assert Streets(lit).path(a, b, 3).seconds - Streets(dark).path(a, b, 3).seconds == pytest.approx(4.0, abs=0.01)
 
 
 # What is found.
