@@ -32,7 +32,7 @@
 #define INLINE static inline __attribute__((always_inline))
 #define APART static __attribute__((noinline))
 
-enum { LONGEST_SEGMENT = 3, NEAR = 50, MOST_PIECES = 768 };
+enum { LONGEST_SEGMENT = 3, NEAR = 50, MOST_PIECES = 768, BREADTH = 25 };
 
 /* Mirrored by `_Problem` in shared/resequence.py. */
 typedef struct {
@@ -57,6 +57,9 @@ typedef struct {
     int32_t from, slope;
     int64_t cost;
 } Piece;
+
+/* The slope of a piece over which the function is not kept; and an instant before any other. */
+static const int32_t UNKNOWN = INT32_MIN, EVER = INT32_MIN / 2;
 
 /* Where and when the van is, and what the time has cost so far: everything that changes with the clock. */
 typedef struct {
@@ -97,6 +100,8 @@ typedef struct {
     Van *van;          /* [position] state when service begins there */
     int64_t *arcs;     /* arcs into positions 1..r */
     int64_t *reversed; /* the same arcs driven backwards */
+    int64_t *waits;       /* time waited at positions 1..r */
+    int64_t *late_weight; /* weight of the stops at positions 1..r that are late or just in time */
     int64_t total;
 
     /* Suffix functions, valid for positions >= suffix_from. */
@@ -104,7 +109,8 @@ typedef struct {
     Piece *pieces;  /* [rested][position][stride] */
     int32_t *count; /* [rested][position] */
     Piece *scratch[2];
-    int32_t breadth; /* timed: functions are kept this far around the expected instants */
+    int32_t breadth;       /* functions are kept this far around the instants at which the van is expected */
+    int32_t expected_last; /* when the van was expected at the last stop as they were built */
 
     int32_t *best_path, *kept_path, *segment, *queue, *stamp;
     uint8_t *is_queued;
@@ -205,22 +211,22 @@ INLINE int32_t drive(const Search *s, Van *van, int next, const int timed) {
     return timed ? drive_timed(s, van, next) : van->begins + TRAVEL(s, van->node, next);
 }
 
-/* Drive to the next node, wait for its window, begin service. */
-INLINE void serve_inline(const Search *s, Van *van, int next, const int timed) {
-    int32_t arrives = drive(s, van, next, timed), opens = s->earliest[next];
+/* Having arrived, wait for the window and begin service. */
+INLINE void arrive(const Search *s, Van *van, int next, int32_t arrives, const int timed) {
+    int32_t opens = s->earliest[next];
     if (timed && !van->rested) rest_while_waiting(s, van, arrives, opens);
     van->begins = arrives > opens ? arrives : opens;
     van->cost += over(van->begins, s->latest[next], s->weight[next]);
     van->node = next;
 }
 
-APART void serve_timed(const Search *s, Van *van, int next) { serve_inline(s, van, next, 1); }
+APART void serve_timed(const Search *s, Van *van, int next) { arrive(s, van, next, drive_timed(s, van, next), 1); }
 
 INLINE void serve(const Search *s, Van *van, int next, const int timed) {
     if (timed)
         serve_timed(s, van, next);
     else
-        serve_inline(s, van, next, 0);
+        arrive(s, van, next, drive(s, van, next, 0), 0);
 }
 
 /* What finishing costs, beyond the end node's own window. */
@@ -238,7 +244,12 @@ INLINE void drive_from(Search *s, int lo, const int timed) {
     for (int r = lo; r <= s->m + 1; r++) {
         arcs += ARC(s, path[r - 1], path[r]);
         reversed += ARC(s, path[r], path[r - 1]);
+        if (!timed) s->waits[r] = s->waits[r - 1] - van.begins - TRAVEL(s, path[r - 1], path[r]);
         serve(s, &van, path[r], timed);
+        if (!timed) {
+            s->waits[r] += van.begins;
+            s->late_weight[r] = s->late_weight[r - 1] + (van.begins >= s->latest[path[r]] ? s->weight[path[r]] : 0);
+        }
         s->van[r] = van;
         s->arcs[r] = arcs;
         s->reversed[r] = reversed;
@@ -254,25 +265,24 @@ INLINE Piece *suffix(const Search *s, int rested, int position) {
 }
 #define COUNT(s, rested, position) ((s)->count[(rested) * ((s)->n + 1) + (position)])
 
-/* The value of a function with `count` pieces; before its first piece it is constant. */
-INLINE int64_t value_at(const Piece *pieces, int count, int32_t instant) {
-    if (instant <= pieces[0].from) return pieces[0].cost;
+/* The piece that holds at `instant`; before the first piece that is the first. */
+INLINE const Piece *piece_at(const Piece *pieces, int count, int32_t instant) {
     const Piece *low = pieces;
     while (count > 1) {
         int half = count >> 1;
         low += low[half].from <= instant ? half : 0;
         count -= half;
     }
-    return low->cost + (int64_t)low->slope * (instant - low->from);
+    return low;
 }
 
-/* What serving positions r..m+1 costs a van that arrives at r. */
-INLINE int64_t rest_of_route(const Search *s, int r, int32_t arrives, int rested) {
-    return value_at(suffix(s, rested, r), COUNT(s, rested, r), arrives);
+/* The cost at an instant within or before a known piece; a function is constant before its first piece. */
+INLINE int64_t cost_at(const Piece *piece, int32_t instant) {
+    return instant <= piece->from ? piece->cost : piece->cost + (int64_t)piece->slope * (instant - piece->from);
 }
 
-/* Plain: F_r(x) = weight * max(0, y - latest) + F_{r+1}(y + travel), y = max(x, earliest). The first piece is flat and starts where
- * waiting ends; each later one is a hinge. */
+/* Plain: F_r(x) = weight * max(0, y - latest) + F_{r+1}(y + travel), y = max(x, earliest). Convex and rising, so each piece
+ * but the first begins with a hinge; unknown can only be the first piece and the last. */
 static void build_plain(Search *s, int r) {
     int node = s->path[r];
     Piece *out = suffix(s, 0, r);
@@ -293,26 +303,47 @@ static void build_plain(Search *s, int r) {
         COUNT(s, 0, r) = count;
         return;
     }
-    const Piece *in = suffix(s, 0, r + 1), *stop = in + COUNT(s, 0, r + 1);
+    const Piece *piece = suffix(s, 0, r + 1), *stop = piece + COUNT(s, 0, r + 1);
     int32_t travel = TRAVEL(s, node, s->path[r + 1]);
-    int32_t reaches = opens + travel;
-    int64_t value = value_at(in, (int)(stop - in), reaches);
-    const Piece *piece = in;
-    while (piece < stop && piece->from <= reaches) piece++;
-    int32_t slope = piece > in ? piece[-1].slope : 0;
-    out[count++] = (Piece){opens, slope, value};
-    for (; piece < stop && piece->from - travel < closes; piece++)
-        out[count++] = (Piece){piece->from - travel, piece->slope, piece->cost};
-    if (weight > 0) {
-        Piece last = out[count - 1];
-        int64_t at_close = last.cost + (int64_t)last.slope * (closes - last.from);
-        if (last.from == closes) count--;
-        out[count++] = (Piece){closes, last.slope + (int32_t)weight, at_close};
+    int32_t from = opens, until = s->van[r].begins + s->breadth;
+    if (from < s->van[r].begins - s->breadth) from = s->van[r].begins - s->breadth;
+    if (piece->slope == UNKNOWN) {
+        piece++;
+        if (piece < stop && from < piece->from - travel) from = piece->from - travel;
     }
-    for (; piece < stop; piece++, count++) {
-        int32_t from = piece->from - travel;
-        out[count] = (Piece){from, piece->slope + (int32_t)weight, piece->cost + weight * (from - closes)};
+    if (stop[-1].slope == UNKNOWN) {
+        stop--;
+        if (until > stop->from - travel) until = stop->from - travel;
     }
+    if (piece >= stop || from >= until) {
+        out[0] = (Piece){EVER, UNKNOWN, 0};
+        COUNT(s, 0, r) = 1;
+        return;
+    }
+    if (from > opens) out[count++] = (Piece){EVER, UNKNOWN, 0};
+    int32_t reaches = from + travel;
+    const Piece *holds = piece_at(piece, (int)(stop - piece), reaches);
+    int64_t value = cost_at(holds, reaches);
+    int32_t slope = reaches < holds->from ? 0 : holds->slope;
+    piece = reaches < holds->from ? holds : holds + 1;
+    if (from >= closes) {
+        out[count++] = (Piece){from, slope + (int32_t)weight, value + weight * (from - closes)};
+    } else {
+        out[count++] = (Piece){from, slope, value};
+        int32_t end = closes < until ? closes : until;
+        for (; piece < stop && piece->from - travel < end; piece++)
+            out[count++] = (Piece){piece->from - travel, piece->slope, piece->cost};
+        if (closes < until) {
+            Piece last = out[count - 1];
+            out[count++] = (Piece){closes, last.slope + (int32_t)weight, cost_at(&last, closes)};
+            if (piece < stop && piece->from - travel == closes) out[count - 1].slope = piece++->slope + (int32_t)weight;
+        }
+    }
+    for (; piece < stop && piece->from - travel < until; piece++) {
+        int32_t x = piece->from - travel;
+        out[count++] = (Piece){x, piece->slope + (int32_t)weight, piece->cost + weight * (x - closes)};
+    }
+    out[count++] = (Piece){until, UNKNOWN, 0};
     COUNT(s, 0, r) = count;
 }
 
@@ -321,6 +352,8 @@ typedef struct {
     int count, most;
 } Function;
 
+INLINE int32_t steeper(int32_t slope, int64_t by) { return slope == UNKNOWN ? UNKNOWN : slope + (int32_t)by; }
+
 INLINE void append(Function *f, int32_t from, int64_t cost, int32_t slope) {
     if (f->count > 0) {
         Piece *last = &f->pieces[f->count - 1];
@@ -328,24 +361,21 @@ INLINE void append(Function *f, int32_t from, int64_t cost, int32_t slope) {
             last->cost = cost, last->slope = slope;
             return;
         }
-        if (last->slope == slope && last->cost + (int64_t)slope * (from - last->from) == cost) return;
+        if (last->slope == slope && (slope == UNKNOWN || cost_at(last, from) == cost)) return;
     }
-    /* A full function goes on straight: its value is a guess from there on, and every promise is driven before it is kept. */
-    if (f->count < f->most) f->pieces[f->count++] = (Piece){from, slope, cost};
+    if (f->count < f->most)
+        f->pieces[f->count++] = (Piece){from, slope, cost};
+    else
+        f->pieces[f->count - 1].slope = UNKNOWN;
 }
 
 /* Copy `in` as of instant `from`, up to `until`, shifted so that instant x of it becomes x - shift, raised by `extra`. */
-static void append_shifted(Function *out, const Piece *in, int count, int32_t from, int32_t until, int32_t shift, int64_t extra) {
-    int at = 0;
-    while (at + 1 < count && in[at + 1].from <= from) at++;
-    if (from < in[0].from) {
-        append(out, from - shift, in[0].cost + extra, 0);
-        if (in[0].from >= until) return;
-        append(out, in[0].from - shift, in[0].cost + extra, in[0].slope);
-    } else {
-        append(out, from - shift, in[at].cost + (int64_t)in[at].slope * (from - in[at].from) + extra, in[at].slope);
-    }
-    for (at++; at < count && in[at].from < until; at++) append(out, in[at].from - shift, in[at].cost + extra, in[at].slope);
+static void append_shifted(Function *out, const Piece *in, int count, int32_t from, int32_t until, int32_t shift,
+                           int64_t extra) {
+    const Piece *piece = piece_at(in, count, from), *stop = in + count;
+    append(out, from - shift, cost_at(piece, from) + extra, from < piece->from ? 0 : piece->slope);
+    for (piece += from < piece->from ? 0 : 1; piece < stop && piece->from < until; piece++)
+        append(out, piece->from - shift, piece->cost + extra, piece->slope);
 }
 
 /* Cost from being ready to drive from `node` to position r on, as a function of that instant, break aside. */
@@ -375,81 +405,75 @@ static void drive_onward(const Search *s, Function *out, int rested, int node, i
             from = waits_from;
         }
         if (from < slice_end) {
-            append(out, from, by_waiting - from - least + value_at(in, count, by_waiting), -1);
+            const Piece *piece = piece_at(in, count, by_waiting);
+            int64_t cost = by_waiting - from - least + cost_at(piece, by_waiting);
+            append(out, from, cost, piece->slope == UNKNOWN ? UNKNOWN : -1);
             from = slice_end;
         }
     }
 }
 
-/* Timed: the function of arriving at r, from the function of being ready to leave it (`onward`), by its window and service. */
+/* The function of arriving, from the function of being ready to leave again (`onward`), by the node's window and service. */
 static void serve_before(const Search *s, Function *out, const Function *onward, int node, int32_t from, int32_t until) {
     int32_t opens = s->earliest[node], closes = s->latest[node], service = s->service[node];
     int64_t weight = s->weight[node];
     int32_t begins = from > opens ? from : opens;
-    Function ready = {out->pieces, out->count, out->most};
     if (from < opens) {
-        append(&ready, from, value_at(onward->pieces, onward->count, opens + service), 0);
-        if (until <= opens) {
-            *out = ready;
-            return;
-        }
+        const Piece *piece = piece_at(onward->pieces, onward->count, opens + service);
+        append(out, from, cost_at(piece, opens + service), piece->slope == UNKNOWN ? UNKNOWN : 0);
+        if (until <= opens) return;
     }
-    const Piece *in = onward->pieces;
-    int at = 0;
-    while (at + 1 < onward->count && in[at + 1].from <= begins + service) at++;
-    for (; at < onward->count && in[at].from - service < until; at++) {
-        int32_t x = in[at].from - service > begins ? in[at].from - service : begins;
-        int32_t next = at + 1 < onward->count ? in[at + 1].from - service : until;
-        int64_t cost = in[at].cost + (int64_t)in[at].slope * (x + service - in[at].from);
-        append(&ready, x, cost + over(x, closes, weight), in[at].slope + (x >= closes ? (int32_t)weight : 0));
+    const Piece *piece = piece_at(onward->pieces, onward->count, begins + service), *stop = onward->pieces + onward->count;
+    for (; piece < stop && piece->from - service < until; piece++) {
+        int32_t x = piece->from - service > begins ? piece->from - service : begins;
+        int32_t next = piece + 1 < stop ? piece[1].from - service : until;
+        int64_t cost = cost_at(piece, x + service);
+        append(out, x, cost + over(x, closes, weight), steeper(piece->slope, x >= closes ? weight : 0));
         if (x < closes && closes < next)
-            append(&ready, closes, cost + (int64_t)in[at].slope * (closes - x), in[at].slope + (int32_t)weight);
+            append(out, closes, cost_at(piece, closes + service), steeper(piece->slope, weight));
     }
-    *out = ready;
 }
 
+/* What arriving at the end costs: its window, the shift's end, and a break not yet had. */
 static void build_timed_end(Search *s, int rested) {
     int node = s->m + 1;
     int32_t opens = s->earliest[node];
     Function out = {suffix(s, rested, node), 0, s->stride};
     int32_t kinks[3] = {s->latest[node], s->shift_end, s->break_latest};
     int64_t weights[3] = {s->weight[node], s->shift_weight, rested ? 0 : s->break_weight};
-    int64_t pause = 0;
-    /* A break that fits into the wait before the end's window is the one thing that jumps here. */
-    int32_t last_pause = rested ? -1 : opens - s->break_duration;
-    for (int step = 0; step < 2; step++) {
-        if (step == 0 && last_pause < s->break_earliest) continue;
-        int32_t from = step == 0 || last_pause < s->break_earliest ? 0 : last_pause + 1;
-        int32_t until = step == 0 ? last_pause + 1 : INT32_MAX;
-        if (step == 0) {
-            Van van = {0, opens, 1, 0};
-            pause = over(opens, s->latest[node], s->weight[node]) + finish_cost(s, &van);
-            append(&out, from, pause + over(s->break_earliest, s->break_latest, s->break_weight), 0);
-            int32_t late = s->break_latest > s->break_earliest ? s->break_latest : s->break_earliest;
-            if (late < until) append(&out, late, pause + over(late, s->break_latest, s->break_weight), (int32_t)s->break_weight);
-            continue;
+    int32_t from = 0, last_pause = opens - s->break_duration;
+    if (!rested && last_pause >= s->break_earliest) { /* Until then the break fits into the wait for the end's window. */
+        int64_t cost = over(opens, kinks[0], weights[0]) + over(opens, kinks[1], weights[1]);
+        int32_t late = s->break_latest > s->break_earliest ? s->break_latest : s->break_earliest;
+        append(&out, 0, cost + over(s->break_earliest, s->break_latest, s->break_weight), 0);
+        if (late <= last_pause)
+            append(&out, late, cost + over(late, s->break_latest, s->break_weight), (int32_t)s->break_weight);
+        from = last_pause + 1;
+    }
+    for (int32_t x = from;;) {
+        int32_t y = x > opens ? x : opens, next = x < opens ? opens : INT32_MAX;
+        int64_t cost = 0, slope = 0;
+        for (int kink = 0; kink < 3; kink++) {
+            cost += over(y, kinks[kink], weights[kink]);
+            if (x >= opens && x >= kinks[kink]) slope += weights[kink];
+            if (x >= opens && kinks[kink] > x && kinks[kink] < next) next = kinks[kink];
         }
-        for (int32_t x = from;;) {
-            int32_t y = x > opens ? x : opens, next = x < opens ? opens : INT32_MAX;
-            int64_t cost = 0, slope = 0;
-            for (int kink = 0; kink < 3; kink++) {
-                cost += over(y, kinks[kink], weights[kink]);
-                if (x >= opens && x >= kinks[kink]) slope += weights[kink];
-                if (x >= opens && kinks[kink] > x && kinks[kink] < next) next = kinks[kink];
-            }
-            append(&out, x, cost, (int32_t)slope);
-            if (next == INT32_MAX) break;
-            x = next;
-        }
+        append(&out, x, cost, (int32_t)slope);
+        if (next == INT32_MAX) break;
+        x = next;
     }
     COUNT(s, rested, node) = out.count;
+}
+
+static void begin_function(Function *out, int32_t from) {
+    if (from > 0) append(out, EVER, 0, UNKNOWN);
 }
 
 static void build_timed(Search *s, int r) {
     int node = s->path[r];
     int32_t opens = s->earliest[node], service = s->service[node];
     int32_t expected = s->van[r].begins;
-    int32_t from = expected > s->breadth ? expected - s->breadth : 0, until = expected + 2 * s->breadth;
+    int32_t from = expected > s->breadth ? expected - s->breadth : 0, until = expected + s->breadth;
     int32_t ready_from = (from > opens ? from : opens) + service;
     int32_t ready_until = (until > opens ? until : opens) + service + 1;
     int leads_nowhere = s->least[node * s->n + s->path[r + 1]] < 0;
@@ -458,7 +482,9 @@ static void build_timed(Search *s, int r) {
     int32_t rested_until = ready_until + (s->has_break ? s->break_duration : 0);
     drive_onward(s, &rested, 1, node, r + 1, ready_from, rested_until);
     Function out = {suffix(s, 1, r), 0, s->stride};
+    begin_function(&out, from);
     serve_before(s, &out, &rested, node, from, until);
+    append(&out, until, 0, UNKNOWN);
     COUNT(s, 1, r) = out.count;
     if (!s->has_break) return;
 
@@ -468,32 +494,55 @@ static void build_timed(Search *s, int r) {
     if (ready_from < due) drive_onward(s, &unrested, 0, node, r + 1, ready_from, due < ready_until ? due : ready_until);
     int32_t rests_from = ready_from > due ? ready_from : due;
     for (int at = 0; at < rested.count && rests_from < ready_until; at++) {
-        int32_t x = rested.pieces[at].from - s->break_duration;
-        int32_t next = at + 1 < rested.count ? rested.pieces[at + 1].from - s->break_duration : ready_until;
+        const Piece *piece = &rested.pieces[at];
+        int32_t x = piece->from - s->break_duration;
+        int32_t next = at + 1 < rested.count ? piece[1].from - s->break_duration : ready_until;
         if (next <= rests_from) continue;
-        int64_t cost = rested.pieces[at].cost;
-        int32_t slope = rested.pieces[at].slope;
-        if (x < rests_from) cost += (int64_t)slope * (rests_from - x), x = rests_from;
-        append(&unrested, x, cost + over(x, late, s->break_weight), slope + (x >= late ? (int32_t)s->break_weight : 0));
+        if (x < rests_from) x = rests_from;
+        append(&unrested, x, cost_at(piece, x + s->break_duration) + over(x, late, s->break_weight),
+               steeper(piece->slope, x >= late ? s->break_weight : 0));
         if (x < late && late < next)
-            append(&unrested, late, cost + (int64_t)slope * (late - x), slope + (int32_t)s->break_weight);
+            append(&unrested, late, cost_at(piece, late + s->break_duration), steeper(piece->slope, s->break_weight));
     }
     out = (Function){suffix(s, 0, r), 0, s->stride};
-    int32_t last_pause = opens - s->break_duration;
-    if (last_pause >= s->break_earliest && from <= last_pause) {
-        int64_t onward = value_at(rested.pieces, rested.count, opens + service) + over(opens, s->latest[node], s->weight[node]);
-        int32_t first = from > s->break_earliest ? from : s->break_earliest;
-        append(&out, from, onward + over(first, late, s->break_weight), first == from && first >= late ? (int32_t)s->break_weight : 0);
-        int32_t kink = late > first ? late : first;
-        if (kink <= last_pause) append(&out, kink, onward + over(kink, late, s->break_weight), (int32_t)s->break_weight);
-        from = last_pause + 1;
+    begin_function(&out, from);
+    int32_t last_pause = opens - s->break_duration, x = from;
+    if (last_pause >= s->break_earliest && from <= last_pause) { /* The break fits into the wait. */
+        const Piece *piece = piece_at(rested.pieces, rested.count, opens + service);
+        int64_t onward = cost_at(piece, opens + service) + over(opens, s->latest[node], s->weight[node]);
+        int is_known = piece->slope != UNKNOWN;
+        int32_t first = from > s->break_earliest ? from : s->break_earliest, kink = late > first ? late : first;
+        append(&out, from, onward + over(first, late, s->break_weight), is_known ? 0 : UNKNOWN);
+        if (kink <= last_pause)
+            append(&out, kink, onward + over(kink, late, s->break_weight), is_known ? (int32_t)s->break_weight : UNKNOWN);
+        x = last_pause + 1;
     }
-    serve_before(s, &out, &unrested, node, from, until);
+    if (x < until) serve_before(s, &out, &unrested, node, x, until);
+    append(&out, until, 0, UNKNOWN);
     COUNT(s, 0, r) = out.count;
+}
+
+/* The function of arriving at r as of `instant` is not kept so far from the expected instants: drive on until one is. */
+INLINE int64_t rest_of_route(const Search *s, Van van, int r, int32_t arrives, int64_t limit, const int timed) {
+    for (;;) {
+        int rested = timed ? van.rested : 0;
+        const Piece *piece = piece_at(suffix(s, rested, r), COUNT(s, rested, r), arrives);
+        if (piece->slope != UNKNOWN) return van.cost + cost_at(piece, arrives);
+        if (van.cost >= limit) return van.cost;
+        arrive(s, &van, s->path[r], arrives, timed);
+        r++;
+        arrives = drive(s, &van, s->path[r], timed);
+    }
 }
 
 INLINE void build_down_to(Search *s, int position, const int timed) {
     if (position < 1) position = 1;
+    /* When the van is expected at quite other instants than the functions were built for, all are built anew. */
+    int drift = s->van[s->m].begins - s->expected_last;
+    if (drift > s->breadth / 2 || drift < -s->breadth / 2) {
+        s->suffix_from = s->m + 2;
+        s->expected_last = s->van[s->m].begins;
+    }
     for (int r = s->suffix_from - 1; r >= position; r--) {
         if (!timed) {
             build_plain(s, r);
@@ -580,10 +629,18 @@ INLINE int drive_stretch(const Search *s, Van *van, int from, int to, int64_t li
     }
 }
 
-/* What the whole route costs in time when the van goes on to position r. */
-INLINE int64_t time_cost(const Search *s, Van van, int r, const int timed) {
+/* What the whole route costs in time when the van goes on to position r; at least `limit` when it costs so much. */
+INLINE int64_t time_cost(const Search *s, Van van, int r, int64_t limit, const int timed) {
     int32_t arrives = drive(s, &van, s->path[r], timed);
-    return van.cost + rest_of_route(s, r, arrives, timed ? van.rested : 0);
+    return rest_of_route(s, van, r, arrives, limit, timed);
+}
+
+/* Plain: what serving positions r.. costs a van that arrives at `instant`, and by how much at least each later unit adds. */
+INLINE void bound_onward(const Search *s, int r, int32_t instant, int64_t *cost, int64_t *slope) {
+    const Piece *piece = piece_at(suffix(s, 0, r), COUNT(s, 0, r), instant);
+    if (piece->slope == UNKNOWN) return;
+    *cost = cost_at(piece, instant);
+    *slope = instant < piece->from ? 0 : piece->slope;
 }
 
 /* Move the segment of `length` stops at position i anywhere within `near` positions, either way round. */
@@ -602,41 +659,63 @@ INLINE void try_segment(Search *s, int i, int length, int near, Move *best, cons
         int64_t arcs = ARC(s, before, tail) + ARC(s, head, after) - ARC(s, before, head) - ARC(s, tail, after) + turned;
         Van van = s->van[i - 1];
         if (arcs + van.cost - now < best->change && drive_stretch(s, &van, last, i, best->change + now - arcs, timed))
-            consider(s, best, (Move){arcs + time_cost(s, van, last + 1, timed) - now, REVERSE, i, length, last, 0});
+            consider(s, best, (Move){arcs + time_cost(s, van, last + 1, best->change + now - arcs, timed) - now, REVERSE, i, length, last, 0});
     }
+
+    int32_t inside[2] = {0, 0}; /* driving within the segment, either way round */
+    if (!timed)
+        for (int r = i; r < last; r++) inside[0] += TRAVEL(s, path[r], path[r + 1]), inside[1] += TRAVEL(s, path[r + 1], path[r]);
 
     Van ahead = s->van[i - 1];
     for (int j = last + 1; j <= furthest; j++) {
         serve(s, &ahead, path[j], timed);
         if (ahead.cost - now + removed >= best->change) break;
-        int64_t opened = removed - ARC(s, path[j], path[j + 1]);
+        int next = path[j + 1];
+        int64_t opened = removed - ARC(s, path[j], next), onward = 0, slope = 0;
+        int32_t direct = 0;
+        if (!timed) direct = ahead.begins + TRAVEL(s, path[j], next);
+        if (!timed) bound_onward(s, j + 1, direct, &onward, &slope);
         for (int way = 0; way < ways; way++) {
             int first = way ? tail : head, final = way ? head : tail;
-            int64_t arcs = opened + ARC(s, path[j], first) + ARC(s, final, path[j + 1]) + (way ? turned : 0);
-            if (arcs + ahead.cost - now >= best->change) continue;
+            int64_t arcs = opened + ARC(s, path[j], first) + ARC(s, final, next) + (way ? turned : 0);
+            int64_t limit = best->change + now - arcs;
+            int64_t least = ahead.cost + onward;
+            if (!timed) {
+                int32_t detour = ahead.begins + TRAVEL(s, path[j], first) + inside[way] + TRAVEL(s, final, next) - direct;
+                least += slope * detour;
+            }
+            if (least >= limit) continue;
             Van van = ahead;
-            if (!drive_stretch(s, &van, way ? last : i, way ? i : last, best->change + now - arcs, timed)) continue;
-            consider(s, best, (Move){arcs + time_cost(s, van, j + 1, timed) - now, MOVE_SEGMENT, i, length, j, way});
+            if (!drive_stretch(s, &van, way ? last : i, way ? i : last, limit, timed)) continue;
+            consider(s, best, (Move){arcs + time_cost(s, van, j + 1, limit, timed) - now, MOVE_SEGMENT, i, length, j, way});
         }
     }
 
-    /* Backwards the part after the segment can only be reached later than without it, which bounds its cost from below. */
+    /* Backwards, the part between can only be reached later than now, and what follows later than without the segment. */
     Van without = s->van[i - 1];
-    int64_t onward = timed ? 0 : time_cost(s, without, last + 1, timed) - without.cost;
+    int64_t onward = 0, slope = 0;
+    if (!timed) bound_onward(s, last + 1, without.begins + TRAVEL(s, before, after), &onward, &slope);
     if (removed + without.cost + onward - now >= best->change) return;
     for (int j = i - 2; j >= nearest; j--) {
-        int64_t opened = removed - ARC(s, path[j], path[j + 1]);
+        int next = path[j + 1];
+        int64_t opened = removed - ARC(s, path[j], next);
         for (int way = 0; way < ways; way++) {
             int first = way ? tail : head, final = way ? head : tail;
-            int64_t arcs = opened + ARC(s, path[j], first) + ARC(s, final, path[j + 1]) + (way ? turned : 0);
+            int64_t arcs = opened + ARC(s, path[j], first) + ARC(s, final, next) + (way ? turned : 0);
             int64_t limit = best->change + now - arcs - onward;
-            if ((timed ? s->van[j].cost : without.cost) >= limit) continue;
+            int64_t least = timed ? s->van[j].cost : without.cost;
+            if (!timed) {
+                int32_t detour = TRAVEL(s, path[j], first) + inside[way] + TRAVEL(s, final, next) - TRAVEL(s, path[j], next);
+                int64_t shift = detour - (s->waits[i - 1] - s->waits[j]);
+                if (shift > 0) least += shift * (slope + s->late_weight[i - 1] - s->late_weight[j]);
+            }
+            if (least >= limit) continue;
             Van van = s->van[j];
             if (!drive_stretch(s, &van, way ? last : i, way ? i : last, limit, timed)) continue;
             int is_cheaper = 1;
             for (int r = j + 1; r < i; r++) {
                 serve(s, &van, path[r], timed);
-                if (van.begins == s->van[r].begins && van.rested == s->van[r].rested) { /* The detour is absorbed by a wait. */
+                if (van.begins == s->van[r].begins && van.rested == s->van[r].rested) { /* A wait absorbs the detour. */
                     van.cost += without.cost - s->van[r].cost;
                     van.begins = without.begins, van.node = without.node, van.rested = without.rested;
                     break;
@@ -647,7 +726,8 @@ INLINE void try_segment(Search *s, int i, int length, int near, Move *best, cons
                 }
             }
             if (!is_cheaper) continue;
-            consider(s, best, (Move){arcs + time_cost(s, van, last + 1, timed) - now, MOVE_SEGMENT, i, length, j, way});
+            limit = best->change + now - arcs;
+            consider(s, best, (Move){arcs + time_cost(s, van, last + 1, limit, timed) - now, MOVE_SEGMENT, i, length, j, way});
         }
     }
 }
@@ -671,7 +751,7 @@ INLINE void try_reverse(Search *s, int i, int near, Move *best, const int timed)
         Van van = s->van[i - 1];
         int64_t limit = best->change + now - arcs;
         if (van.cost >= limit || !drive_stretch(s, &van, j, i, limit, timed)) continue;
-        consider(s, best, (Move){arcs + time_cost(s, van, j + 1, timed) - now, REVERSE, i, j - i + 1, j, 0});
+        consider(s, best, (Move){arcs + time_cost(s, van, j + 1, limit, timed) - now, REVERSE, i, j - i + 1, j, 0});
     }
 }
 
@@ -691,7 +771,7 @@ INLINE void try_swap(Search *s, int i, int near, Move *best, const int timed) {
         serve(s, &van, x, timed);
         if (!drive_stretch(s, &van, i + 1, j - 1, limit, timed)) continue;
         serve(s, &van, u, timed);
-        consider(s, best, (Move){arcs + time_cost(s, van, j + 1, timed) - now, SWAP, i, 1, j, 0});
+        consider(s, best, (Move){arcs + time_cost(s, van, j + 1, limit, timed) - now, SWAP, i, 1, j, 0});
     }
 }
 
@@ -729,25 +809,13 @@ INLINE int look(Search *s, int stop, const int timed) {
     build_down_to(s, i - LONGEST_SEGMENT + 1, timed);
     for (int length = 1; length <= LONGEST_SEGMENT; length++) {
         EITHER(try_segment, s, i, length, near, &best);
-        if (length > 1) EITHER(try_segment, s, i - length + 1, length, near, &best);
     }
     EITHER(try_swap, s, i, near, &best);
     EITHER(try_reverse, s, i, near, &best);
     if (best.change >= 0) return 0;
     int lo, hi;
-    int64_t had = s->total;
     spell(s, &best, &lo, &hi);
     EITHER(write_segment, s, lo, hi);
-    if (timed && s->total >= had) { /* The function was cut short where it was asked: take the move back. */
-        int length = hi - lo + 1;
-        if (best.kind == MOVE_SEGMENT) {
-            int gap = best.to > best.from ? lo + length - best.length : lo;
-            best = (Move){0, MOVE_SEGMENT, gap, best.length, best.to > best.from ? lo - 1 : hi, best.reversed};
-        }
-        spell(s, &best, &lo, &hi);
-        EITHER(write_segment, s, lo, hi);
-        return 0;
-    }
     for (int near_end = -2; near_end <= 1; near_end++) {
         enqueue(s, lo + near_end);
         enqueue(s, hi - near_end);
@@ -829,6 +897,7 @@ INLINE void return_to_best(Search *s, const int timed) {
 INLINE int64_t search(Search *s, const int timed) {
     drive_from(s, 1, timed);
     s->suffix_from = s->m + 2;
+    s->expected_last = s->van[s->m].begins;
     s->best = s->total;
     memcpy(s->best_path, s->path, (size_t)s->n * sizeof *s->path);
     memcpy(s->kept_path, s->path, (size_t)s->n * sizeof *s->path);
@@ -893,6 +962,8 @@ static void lay_out(Search *s, Arena *arena, int pairs) {
     s->van = take(arena, n, sizeof *s->van);
     s->arcs = take(arena, n, sizeof *s->arcs);
     s->reversed = take(arena, n, sizeof *s->reversed);
+    s->waits = take(arena, n, sizeof *s->waits);
+    s->late_weight = take(arena, n, sizeof *s->late_weight);
     s->best_path = take(arena, n, sizeof *s->best_path);
     s->kept_path = take(arena, n, sizeof *s->kept_path);
     s->segment = take(arena, n, sizeof *s->segment);
@@ -1086,15 +1157,14 @@ EXPORT int ww_resequence(const ww_problem *p, int64_t deadline_ns, int32_t use_c
     fill_load(s, p);
     for (int r = 0; r < s->n; r++) s->path[r] = r;
     s->van[0] = drive_head(s, p);
-    s->arcs[0] = s->reversed[0] = 0;
+    s->arcs[0] = s->reversed[0] = s->waits[0] = s->late_weight[0] = 0;
     s->place[0] = 0;
 
-    if (s->timed) {
+    if (s->timed)
         drive_from(s, 1, 1);
-        s->breadth = (s->van[s->m + 1].begins - s->van[0].begins) / 4 + 1;
-    } else {
+    else
         drive_from(s, 1, 0);
-    }
+    s->breadth = (s->van[s->m + 1].begins - s->van[0].begins) / (s->m + 1) * BREADTH + 1 + (s->has_break ? 2*s->break_duration : 0);
     answer->given_total = s->total + s->constant;
     answer->rounds = s->timed ? search(s, 1) : search(s, 0);
     answer->total = s->best + s->constant;
