@@ -84,7 +84,6 @@ class Door:
         try:
             return wire.decode_numbered(heard.payload)
         except wire.UnknownMessage as wrong:
-            self.refused["UnknownMessage"] += 1
             return DeadLetter(wire.decode_numbered_heading(heard.payload), str(wrong)[:500])
 
 

@@ -844,7 +844,7 @@ class AgentCore:
     def _recognise_leaving(self, belief: Belief) -> None:
         """A stand that ended without an outcome was no visit."""
         stop_id = self._day.at_stop
-        if stop_id is None or belief.is_standing or not _is_fresh(belief) or belief.position is None:
+        if stop_id is None or belief.is_standing or belief.quality != "gnss" or belief.position is None:
             return
         if metres_between(belief.position, self._stops[stop_id].position) <= LEFT_M:
             return

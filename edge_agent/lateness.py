@@ -105,7 +105,7 @@ def trouble(problem: RouteProblem, cost: Cost) -> Trouble:
     weighted = cost.lateness + cost.rest_lateness + cost.shift_overrun
     words = []
     if cost.lateness:
-        words.append(f"late at {sum(late_s > 0 for late_s in _lates(problem, problem.order, cost))} stops")
+        words.append(f"late at {_count(sum(late_s > 0 for late_s in _lates(problem, problem.order, cost)), 'stop')}")
     if cost.rest_lateness:
         words.append("the break begins too late")
     if cost.shift_overrun:
