@@ -54,21 +54,25 @@ def broker(
 
 @app.command()
 def demo(
-    check: Annotated[bool, typer.Option("--check", help="No screen: run until it is proven, print one JSON object.")] = False,
+    check: Annotated[
+        bool, typer.Option("--check", help="No screen: run until it is proven, print one JSON object.")
+    ] = False,
     pbf: Annotated[Path | None, typer.Option(help="Your own city: an OpenStreetMap extract.")] = None,
     orders: Annotated[Path | None, typer.Option(help="Your own orders: a CSV as docs/orders.md shows.")] = None,
     speed: Annotated[float, typer.Option(help="How much faster than real time the day runs.")] = 60.0,
     seed: Annotated[int, typer.Option(help="Which day: traffic, drivers and customers are drawn from it.")] = 7,
+    zone: Annotated[str, typer.Option(help="The city's time zone.")] = "Europe/Helsinki",
     within: Annotated[float, typer.Option(help="Seconds --check may take.")] = 180.0,
     folder: Annotated[Path, typer.Option(help="Where the run's databases and logs go.")] = Path("run/demo"),
 ) -> None:
     """One day in one city: three vans, real streets, real protocols, every part its own process."""
-    from deploy.demo import DemoRefused, run_check, run_screen
+    from deploy.demo import DemoRefused, Wish, run_check, run_screen
 
+    wish = Wish(folder, pbf, orders, speed, seed, zone)
     try:
         if check:
-            raise typer.Exit(run_check(folder, pbf=pbf, orders=orders, speed=speed, seed=seed, within_s=within))
-        run_screen(folder, pbf=pbf, orders=orders, speed=speed, seed=seed)
+            raise typer.Exit(run_check(wish, within))
+        run_screen(wish)
     except DemoRefused as refused:
         console.print(f"[red]{escape(str(refused))}[/]")
         raise typer.Exit(2) from None

@@ -42,7 +42,9 @@ def _python() -> Finding:
 
 def _word_size() -> Finding:
     bits = struct.calcsize("P") * 8
-    return Finding("64-bit system", bits == 64, f"{bits} bits", "install a 64-bit OS: onnxruntime has no 32-bit ARM wheel")
+    return Finding(
+        "64-bit system", bits == 64, f"{bits} bits", "install a 64-bit OS: onnxruntime has no 32-bit ARM wheel"
+    )
 
 
 def _attempt(what: str, look: Callable[[], str], mend: str) -> Finding:

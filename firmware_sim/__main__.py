@@ -81,7 +81,10 @@ def inbox_command(
 ) -> None:
     """Be a shop that is notified: take CloudEvents, show them at GET /received, fail when told by POST /fail?n=3."""
     try:
-        inbox = Inbox(port)
+        inbox = Inbox(port, Clock.from_setting(os.environ.get(SETTING)))
+    except ClockSettingWrong as wrong:
+        typer.echo(f"firmware-sim inbox does not start: {wrong}", err=True)
+        raise typer.Exit(2) from None
     except OSError as wrong:
         typer.echo(f"firmware-sim inbox does not start: port {port}: {wrong.strerror}", err=True)
         raise typer.Exit(2) from None

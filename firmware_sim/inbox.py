@@ -4,12 +4,13 @@ CloudEvents 1.0, HTTP protocol binding, binary and structured mode. An event is 
 """
 
 import threading
-import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 import msgspec
+
+from shared.clock import Clock
 
 LARGEST_EVENT = 262_144
 REQUIRED = ("id", "source", "type", "specversion")
@@ -22,8 +23,9 @@ class NotAnEvent(ValueError):
 class Inbox:
     """Serves on loopback: POST any path, GET /received, POST /fail?n=N, GET /healthz."""
 
-    def __init__(self, port: int) -> None:
-        """Port 0 takes any free one: see `port`. Raises OSError when the port is taken."""
+    def __init__(self, port: int, clock: Clock) -> None:
+        """Port 0 takes any free one: see `port`. `clock` dates arrivals. Raises OSError when the port is taken."""
+        self._clock = clock
         self._lock = threading.Lock()
         self._events: dict[tuple[str, str], dict[str, Any]] = {}
         self._to_fail = 0
@@ -113,7 +115,7 @@ class Inbox:
             if known is not None:
                 known["times"] += 1
                 return 200, {"ok": True, "repeated": True}
-            self._events[key] = {**event, "received_ms": time.time_ns() // 1_000_000, "times": 1}
+            self._events[key] = {**event, "received_ms": self._clock.now_ms(), "times": 1}
         return 202, {"ok": True, "repeated": False}
 
 

@@ -15,8 +15,8 @@ PURE = {
         "features", "labels",
     },
     "edge_agent": {"agent", "kinds", "sensing", "lateness", "arrivals", "outlook", "dialogue", "telemetry"},
-    "cloud_hub": {"hub", "fleet", "promises", "planning"},
-    "firmware_sim": {"vehicle", "person"},
+    "cloud_hub": {"hub", "fleet", "promises", "planning", "books", "events"},
+    "firmware_sim": {"vehicle", "person", "wheel", "ride", "ground", "luck"},
 }  # fmt: skip
 IMPURE = {
     "asyncio", "time", "random", "os", "socket", "sqlite3", "uuid", "logging", "threading", "subprocess", "queue",

@@ -35,6 +35,7 @@ from firmware_sim.ride import Ride
 from firmware_sim.vehicle import Arrived, Departed, Happening, Scanned, Served, StreetFoundClosed, Van
 from firmware_sim.wheel import Change, Day, Wheel
 from shared.citymap import CityMap, shipped_city
+from shared.clock import Clock
 from shared.quantities import EpochMs, Position, Seconds, TimeWindow, metres_between
 from shared.work import (
     Depot,
@@ -431,7 +432,7 @@ def test_every_mishap_of_a_named_day_is_a_command() -> None:
 
 @cache
 def an_inbox() -> Inbox:
-    return Inbox(0)
+    return Inbox(0, Clock.real())
 
 
 @given(st.dictionaries(st.sampled_from(["content-type", "ce-id", "ce-source", "ce-type"]), st.text()), st.binary())

@@ -1,0 +1,54 @@
+"""One day in one city on one machine, to be watched, disturbed, or proven."""
+
+import json
+import time
+
+from rich.console import Console
+
+from deploy.demo.check import Check
+from deploy.demo.luck import Luck
+from deploy.demo.screen import Screen
+from deploy.demo.stage import DemoRefused, Stage, Wish
+from deploy.stack import DidNotStart
+
+__all__ = ["DemoRefused", "Wish", "run_check", "run_screen"]
+
+EX_FAILED = 1
+
+
+def run_screen(wish: Wish) -> None:
+    """Show the day until the visitor quits. Raises DemoRefused."""
+    console = Console()
+    stage = Stage(wish, lambda words: console.print(f"[dim]{words}[/]"))
+    try:
+        stage.rise()
+        Screen(stage, Luck(stage), console).show()
+    except DidNotStart as fallen:
+        raise DemoRefused(str(fallen)) from None
+    finally:
+        stage.stop()
+    console.print(f"Logs and databases of this day: {wish.folder}")
+
+
+def run_check(wish: Wish, within_s: float) -> int:
+    """Prove the main job, print one JSON object, and return the exit status: 0 when all of it happened in time."""
+    begun_s = time.monotonic()
+    console = Console(stderr=True)
+    stage = Stage(wish, lambda words: console.print(f"[dim]{words}[/]"))
+    report: dict[str, object] = {"ok": False, "speed": wish.speed, "seed": wish.seed}
+    check: Check | None = None
+    try:
+        stage.rise()
+        report["started_s"] = round(time.monotonic() - begun_s, 1)
+        check = Check(stage, Luck(stage))
+        report["ok"] = check.run(begun_s + within_s)
+    except (DidNotStart, OSError) as fallen:
+        report["failed"] = str(fallen)
+    finally:
+        report["processes"] = stage.stack.ids
+        stage.stop()
+    if check is not None:
+        report |= {"story": check.story, **check.proven}
+    report["seconds"] = round(time.monotonic() - begun_s, 1)
+    print(json.dumps(report, ensure_ascii=False))  # noqa: T201 - the one object the command promises.
+    return 0 if report["ok"] else EX_FAILED

@@ -1,0 +1,218 @@
+"""The day in a terminal: vans, moved windows and decisions, live, and keys that bring bad luck."""
+
+import os
+import queue
+import select
+import sys
+import termios
+import threading
+import time
+import tty
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime
+from typing import Any
+from zoneinfo import ZoneInfo
+
+import httpx
+from rich.console import Console, Group
+from rich.layout import Layout
+from rich.live import Live
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from deploy.demo.luck import Luck, NoLuck
+from deploy.demo.stage import VANS, Stage
+from deploy.stack import DidNotStart
+
+REFRESH_S = 0.5
+SHOWN_DECISIONS = 9
+SHOWN_WINDOWS = 6
+
+
+class Screen:
+    """What a visitor sees and presses. The picture comes from the hub's API and from nowhere else."""
+
+    def __init__(self, stage: Stage, luck: Luck, console: Console) -> None:
+        self._stage = stage
+        self._luck = luck
+        self._console = console
+        self._zone = ZoneInfo(stage.wish.zone)
+        self._van = VANS[0]
+        self._last_words = "Press a key to bring bad luck; nothing here is scripted."
+        self._fleet: list[dict[str, Any]] = []
+        self._decisions: list[dict[str, Any]] = []
+        self._promises: list[dict[str, Any]] = []
+        self._is_hub_away = False
+
+    def show(self) -> None:
+        """Show the day until the visitor presses q."""
+        with _keys() as keys, Live(self._layout(), console=self._console, screen=True, auto_refresh=False) as live:
+            while True:
+                self._look()
+                live.update(self._layout(), refresh=True)
+                if not self._obey_within(keys, REFRESH_S):
+                    return
+
+    def _look(self) -> None:
+        try:
+            self._fleet = self._stage.hub.get("/api/fleet").raise_for_status().json()
+            newest = {"newest_first": True, "most": SHOWN_DECISIONS}
+            self._decisions = self._stage.hub.get("/api/decisions", params=newest).raise_for_status().json()
+            self._promises = self._stage.hub.get("/api/promises").raise_for_status().json()
+            self._is_hub_away = False
+        except httpx.HTTPError:
+            self._is_hub_away = True
+
+    def _obey_within(self, keys: "queue.SimpleQueue[str]", patience_s: float) -> bool:
+        deadline = time.monotonic() + patience_s
+        while (left := deadline - time.monotonic()) > 0:
+            try:
+                key = keys.get(timeout=left)
+            except queue.Empty:
+                return True
+            if key in "qQ\x03":
+                return False
+            self._press(key)
+            return True
+        return True
+
+    def _press(self, key: str) -> None:
+        luck, van = self._luck, self._van
+        try:
+            if key in "123":
+                self._van = VANS[int(key) - 1]
+                self._last_words = f"{self._van} is chosen"
+            elif key == "s":
+                self._last_words = luck.close_street_ahead(van)
+            elif key == "l":
+                self._last_words = luck.plug_cable(van) if luck.cut[van] else luck.pull_cable(van)
+            elif key == "c":
+                self._last_words = luck.customer_out(van)
+            elif key == "h":
+                self._last_words = luck.hold_up(van)
+            elif key == "k":
+                self._last_words = luck.kill_agent(van)
+        except (NoLuck, DidNotStart, OSError, httpx.HTTPError) as wrong:
+            self._last_words = f"not now: {wrong}"
+
+    def _layout(self) -> Layout:
+        layout = Layout()
+        layout.split_column(
+            Layout(self._heading(), size=3),
+            Layout(self._vans(), size=len(VANS) + 5),
+            Layout(name="story"),
+            Layout(self._footing(), size=4),
+        )
+        layout["story"].split_row(Layout(self._story(), ratio=3), Layout(self._windows(), ratio=2))
+        return layout
+
+    def _heading(self) -> Panel:
+        now = self._time(self._stage.clock.now_ms())
+        served = sum(1 for promise in self._promises if promise["was_kept"] is not None)
+        kept = sum(1 for promise in self._promises if promise["was_kept"])
+        words = Text.assemble(
+            ("Waywarden  ", "bold"),
+            f"{now}  at {self._stage.clock.speed:g}x   ",
+            (f"{served} visits, {kept} inside the told window", "green" if kept == served else "yellow"),
+            f"   API {self._stage.hub_url}/",
+        )
+        if self._is_hub_away:
+            words.append("   hub away", "bold red")
+        return Panel(words)
+
+    def _vans(self) -> Panel:
+        table = Table.grid(padding=(0, 2), expand=True)
+        for heading in ("", "van", "link", "next stop", "expected", "told", "late", "done", "left", "own changes"):
+            table.add_column(heading, no_wrap=heading not in ("next stop",))
+        table.add_row(
+            *[Text(h, "dim") for h in ("", "van", "link", "next stop", "expected", "told")],
+            *[Text(h, "dim") for h in ("late", "done", "left", "own changes")],
+        )
+        for agent in self._fleet:
+            table.add_row(*self._van_row(agent))
+        return Panel(table, title="vans", title_align="left")
+
+    def _van_row(self, agent: dict[str, Any]) -> list[Text | str]:
+        name, coming = agent["agent"], agent["next_stop"] or {}
+        link = Text("up", "green") if agent["is_there"] else Text("on its own", "bold yellow")
+        late_min = agent["late_s"] / 60
+        late = Text(f"{late_min:.0f} min", "bold red") if late_min >= 1 else Text("no", "green")
+        return [
+            Text(">" if name == self._van else " ", "bold cyan"),
+            Text(name, "bold"),
+            link,
+            coming.get("address", "-"),
+            self._time(coming["estimate_ms"][1]) if coming.get("estimate_ms") else "-",
+            self._span(coming.get("told_ms")),
+            late,
+            str(agent["stops_done"]),
+            str(agent["stops_left"]),
+            str(agent["resequenced"]),
+        ]
+
+    def _story(self) -> Panel:
+        lines: list[Text] = []
+        for decision in self._decisions:
+            lines.append(
+                Text.assemble(
+                    (f"{self._time(decision['at_ms'])} ", "dim"), (f"{decision['by']} ", "cyan"), decision["sentence"]
+                )
+            )
+        return Panel(Group(*lines), title="decisions, newest first", title_align="left")
+
+    def _windows(self) -> Panel:
+        moved = [(promise["tellings"][-1], promise) for promise in self._promises if len(promise["tellings"]) > 1]
+        moved.sort(key=lambda pair: pair[0].get("at_ms", 0), reverse=True)
+        lines = []
+        for telling, promise in moved[:SHOWN_WINDOWS]:
+            before = promise["tellings"][-2]
+            lines.append(
+                Text.assemble(
+                    (f"{self._time(telling['at_ms'])} ", "dim"),
+                    f"{promise['order_id']}  ",
+                    (self._span(before["told"]), "strike dim"),
+                    " ",
+                    (self._span(telling["told"]), "bold green"),
+                )
+            )
+        return Panel(Group(*lines), title="windows told anew", title_align="left")
+
+    def _footing(self) -> Panel:
+        pages = "  ".join(f"{van} http://127.0.0.1:{ports.page}/" for van, ports in self._stage.ports.items())
+        keys = "1 2 3 choose a van   s close the street ahead   h hold it up   l cut or mend its link   c customer out"
+        keys += "   k kill its agent   q quit"
+        return Panel(Group(Text(self._last_words, "bold"), Text(f"{keys}\ndrivers' pages: {pages}", "dim")))
+
+    def _time(self, at_ms: int) -> str:
+        return datetime.fromtimestamp(at_ms / 1000, self._zone).strftime("%H:%M")
+
+    def _span(self, window: list[int] | None) -> str:
+        return f"{self._time(window[0])}-{self._time(window[1])}" if window else "-"
+
+
+@contextmanager
+def _keys() -> Iterator["queue.SimpleQueue[str]"]:
+    """Single key presses from the terminal, which is put back as it was. Without a terminal no key ever comes."""
+    pressed: queue.SimpleQueue[str] = queue.SimpleQueue()
+    if not sys.stdin.isatty():
+        yield pressed
+        return
+    before = termios.tcgetattr(sys.stdin)
+    is_done = threading.Event()
+
+    def listen() -> None:
+        while not is_done.is_set():
+            if select.select([sys.stdin], [], [], 0.1)[0]:
+                pressed.put(os.read(sys.stdin.fileno(), 1).decode(errors="ignore") or "q")
+
+    listener = threading.Thread(target=listen, daemon=True)
+    tty.setcbreak(sys.stdin)
+    try:
+        listener.start()
+        yield pressed
+    finally:
+        is_done.set()
+        listener.join()
+        termios.tcsetattr(sys.stdin, termios.TCSADRAIN, before)

@@ -1,0 +1,244 @@
+"""Set a day up as separate processes: broker, hub, a shop's inbox, and for each van a cable, an agent and the van.
+
+Every process gets a settings file of its own in the run's folder, as it
+would on its own machine; nothing passes between them but the wire.
+"""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+from zoneinfo import ZoneInfo
+
+import httpx
+import tomli_w
+
+from deploy.days.make_orders import write_orders
+from deploy.stack import DidNotStart, Stack, free_ports
+from shared.citymap import CityMap, shipped_city
+from shared.clock import SETTING, Clock
+from shared.quantities import Position
+from shared.signing import Signer
+
+DAY = "2026-03-03"
+"""A Tuesday in winter, whatever today is: the same seed shows the same day."""
+
+STARTS_AT = "07:26"
+SHIFT = ("07:30", "16:30")
+STEM_S = 900
+DEPOT_BEARING = Position(0.115, 0.085)
+"""From the gateway to a depot at the edge of town: about 13 km, a quarter of an hour on the ring road."""
+
+HELSINKI_ORDERS = Path(__file__).parents[1] / "days" / "helsinki-orders.csv"
+VANS = ("van-1", "van-2", "van-3")
+BUSES: dict[str, tuple[Literal["obd2", "j1939"], str] | None] = {
+    "van-1": ("obd2", "43113"),
+    "van-2": ("j1939", "43114"),
+    "van-3": None,
+}
+"""A van with OBD-II, a small truck with J1939, and an old van without a bus: GNSS alone makes a full citizen."""
+
+
+class DemoRefused(ValueError):
+    """The demo cannot run on what it was given."""
+
+
+@dataclass(frozen=True, slots=True)
+class VanPorts:
+    """Where one van's parts listen."""
+
+    page: int
+    cable: int
+    cable_control: int
+    gnss: int
+    scanner: int
+    luck: int
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What the demo was asked for: the city and orders (None: the shipped ones), and how the day runs."""
+
+    folder: Path
+    pbf: Path | None = None
+    orders: Path | None = None
+    speed: float = 60.0
+    seed: int = 7
+    zone: str = "Europe/Helsinki"
+
+
+class Stage:
+    """The processes of one demo day."""
+
+    def __init__(self, wish: Wish, tell: Callable[[str], None]) -> None:
+        """`tell` gets one sentence at each step of coming up. Raises DemoRefused when the wish cannot be granted."""
+        self.wish = wish
+        self._tell = tell
+        self._folder = _fresh(wish.folder)
+        self._city = self._prepare_city()
+        self._orders = self._prepare_orders()
+        broker, hub, inbox, *rest = free_ports(3 + 6 * len(VANS))
+        self.broker_port, self.hub_port, self.inbox_port = broker, hub, inbox
+        self.ports = {van: VanPorts(*rest[6 * k : 6 * k + 6]) for k, van in enumerate(VANS)}
+        midnight = datetime.fromisoformat(f"{DAY}T{STARTS_AT}").replace(tzinfo=ZoneInfo(wish.zone))
+        self._utc_offset_s = int((midnight.utcoffset() or midnight - midnight).total_seconds())
+        self.clock = Clock.starting(int(midnight.timestamp() * 1000), wish.speed)
+        self.stack = Stack(self._folder / "logs", {SETTING: self.clock.setting()})
+        self.hub = httpx.Client(base_url=f"http://127.0.0.1:{hub}", timeout=20)
+
+    @property
+    def hub_url(self) -> str:
+        """Where the hub answers."""
+        return f"http://127.0.0.1:{self.hub_port}"
+
+    def rise(self) -> None:
+        """Start everything and plan the day. Raises DidNotStart naming the process and its log."""
+        self._tell("starting the broker, the shop's inbox and the hub")
+        self.stack.start("broker", "deploy.broker", "--port", str(self.broker_port))
+        self.stack.start("inbox", "firmware_sim", "inbox", "--port", str(self.inbox_port))
+        self.stack.wait_for_port("broker", self.broker_port)
+        signer = Signer.from_file(self._folder / "hub.key")
+        self.stack.start("hub", "cloud_hub", "run", "--settings", self._write("hub", self._hub_settings()))
+        self._tell("starting three vans, each with its devices, its agent and a cable to the broker")
+        for number, van in enumerate(VANS):
+            self._start_van(number, van, signer.public_hex())
+        self.stack.wait_for_port("hub", self.hub_port)
+        self._hand_in_orders()
+        self._tell("planning the day")
+        planned = self.hub.post("/api/day/plan", json={"day": DAY})
+        if planned.is_error:
+            raise DidNotStart(f"the hub does not plan the day: {planned.text[:300]}")
+
+    def stop(self) -> None:
+        """Stop every process."""
+        self.hub.close()
+        self.stack.stop()
+
+    def _start_van(self, number: int, van: str, hub_public_key: str) -> None:
+        ports = self.ports[van]
+        self.stack.start(
+            f"{van}-cable", "deploy.cable",
+            str(ports.cable), f"127.0.0.1:{self.broker_port}", str(ports.cable_control),
+        )  # fmt: skip
+        self.stack.start(van, "firmware_sim", "van", "--settings", self._write(van, self._van_settings(number, van)))
+        self.stack.wait_for_port(f"{van}-cable", ports.cable_control)
+        agent = self._write(f"{van}-agent", self._agent_settings(van, hub_public_key))
+        self.stack.start(f"{van}-agent", "edge_agent", "run", "--settings", agent)
+
+    def _hand_in_orders(self) -> None:
+        answer = self.hub.post(
+            "/api/orders", params={"day": DAY}, content=self._orders, headers={"Content-Type": "text/csv"}
+        )
+        if answer.is_error:
+            raise DemoRefused(f"the hub does not take the orders: {answer.text[:400]}")
+
+    def _prepare_city(self) -> Path:
+        if self.wish.pbf is None:
+            return shipped_city()
+        from cloud_hub.mapmaking import MapUnreadable, NothingToDriveOn, import_city
+
+        self._tell(f"making a city of {self.wish.pbf.name}")
+        try:
+            import_city(self.wish.pbf, self._folder / "city")
+        except (MapUnreadable, NothingToDriveOn) as wrong:
+            raise DemoRefused(str(wrong)) from None
+        return self._folder / "city"
+
+    def _prepare_orders(self) -> bytes:
+        path = self.wish.orders
+        if path is None and self.wish.pbf is not None:
+            path = self._folder / "orders.csv"
+            try:
+                with path.open("w", encoding="utf-8") as file:
+                    write_orders(CityMap.load(self._city), self.wish.seed, file)
+            except ValueError as wrong:
+                raise DemoRefused(f"{wrong}; or bring your own with --orders") from None
+        try:
+            return (path or HELSINKI_ORDERS).read_bytes()
+        except OSError as away:
+            raise DemoRefused(f"{path} cannot be read: {away.strerror}") from None
+
+    def _hub_settings(self) -> dict[str, Any]:
+        city = CityMap.load(self._city)
+        _, west, north, east = city.bounds
+        gateway = city.snap(_nearest_edge_of_town(city, Position(north, (west + east) / 2))).position
+        depot = {
+            "id": "depot",
+            "name": "Depot on the ring road",
+            "position": [gateway.lat + DEPOT_BEARING.lat, gateway.lon + DEPOT_BEARING.lon],
+            "gateway": [gateway.lat, gateway.lon],
+            "stem_s": STEM_S,
+        }
+        vehicles = [{"agent": van, "depot": "depot", "shift_from": SHIFT[0], "shift_to": SHIFT[1]} for van in VANS]
+        return {
+            "broker": f"mqtt://127.0.0.1:{self.broker_port}",
+            "store": f"sqlite:///{self._folder / 'hub.db'}",
+            "http_port": self.hub_port,
+            "city": str(self._city),
+            "zone": self.wish.zone,
+            "day": DAY,
+            "webhook": f"http://127.0.0.1:{self.inbox_port}/",
+            "key_file": str(self._folder / "hub.key"),
+            "solver_s": 3.0,
+            "solver_seed": self.wish.seed,
+            "depots": [depot],
+            "vehicles": vehicles,
+        }
+
+    def _van_settings(self, number: int, van: str) -> dict[str, Any]:
+        ports, bus = self.ports[van], BUSES[van]
+        return {
+            "name": van,
+            "page": f"http://127.0.0.1:{ports.page}",
+            "city": str(self._city),
+            "gnss_port": ports.gnss,
+            "scanner_port": ports.scanner,
+            "control_port": ports.luck,
+            "seed": self.wish.seed,
+            "number": number,
+            "utc_offset_s": self._utc_offset_s,
+        } | ({"can": _bus_url(bus[1]), "can_profile": bus[0]} if bus else {})
+
+    def _agent_settings(self, van: str, hub_public_key: str) -> dict[str, Any]:
+        ports, bus = self.ports[van], BUSES[van]
+        return {
+            "agent": van,
+            "region": "main",
+            "broker": f"mqtt://127.0.0.1:{ports.cable}",
+            "hub_public_key": hub_public_key,
+            "store": str(self._folder / f"{van}.db"),
+            "page_port": ports.page,
+            "gnss": f"tcp://127.0.0.1:{ports.gnss}",
+            "scanner": f"tcp://127.0.0.1:{ports.scanner}",
+            "time_zone": self.wish.zone,
+        } | ({"can": _bus_url(bus[1]), "can_profile": bus[0]} if bus else {})
+
+    def _write(self, name: str, settings: dict[str, Any]) -> str:
+        path = self._folder / f"{name}.toml"
+        path.write_text(tomli_w.dumps(settings))
+        return str(path)
+
+
+def _bus_url(port: str) -> str:
+    return f"can+udp_multicast://239.74.163.2:{port}"
+
+
+def _nearest_edge_of_town(city: CityMap, towards: Position) -> Position:
+    """The place on the connected streets that lies closest to where the main road would come in."""
+    core = city.edge_from[city.edge_core] if hasattr(city, "edge_core") else city.edge_from
+    squared = (city.node_lat[core] - towards.lat) ** 2 + ((city.node_lon[core] - towards.lon) * 0.5) ** 2
+    node = core[int(squared.argmin())]
+    return Position(float(city.node_lat[node]), float(city.node_lon[node]))
+
+
+def _fresh(folder: Path) -> Path:
+    """An empty folder; only one that an earlier demo made is emptied."""
+    folder = folder.resolve()
+    if folder.exists():
+        if any(folder.iterdir()) and not (folder / "logs").is_dir():
+            raise DemoRefused(f"{folder} holds something else than a demo run; give another with --folder")
+        shutil.rmtree(folder)
+    folder.mkdir(parents=True)
+    return folder
