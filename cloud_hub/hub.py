@@ -203,6 +203,14 @@ class HubCore:
         """How often the hub has started with this store; commands of a lower epoch are refused by agents."""
         return self._self["self"].epoch
 
+    def knows(self, agent: AgentId) -> bool:
+        """Whether this agent is one of ours. From any thread."""
+        return agent in self._agents
+
+    def backlogs(self) -> dict[str, int]:
+        """How many commands wait for each agent's acknowledgement. From any thread."""
+        return {agent: sender.backlog for agent, sender in list(self._senders.items())}
+
     def presence(self, is_there: bool = True) -> Envelope:
         """What the hub says of itself: retained, and its last will when it is not there."""
         said = Presence(HUB, is_there, self._identity.life, self.boot, self.epoch)

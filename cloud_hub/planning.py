@@ -44,13 +44,23 @@ class VehicleNumbers(msgspec.Struct, frozen=True):
     begins_s: int
     ends_s: int
     litres: int
+    most_work_s: int
+
+
+FAIR_SHARE = 1.12
+"""No van gets more than this much of an even share of the work: using every van that is there anyway leaves each some
+slack, and slack is what absorbs a delay.
+"""
+
+BETWEEN_STOPS_S = 90
+"""A leg between neighbouring stops in town, parking search included, for guessing what a stop's work is."""
 
 
 class FleetProblem(msgspec.Struct, frozen=True):
     """Vehicles and stops in whole seconds from `origin_ms`; nodes are the depots, then the stops.
 
     `travel` has shape (n, n). `opens_s`, `closes_s`, `service_s`, `litres` have one entry per stop; litres below 0
-    are collected.
+    are collected. `work_s` is what a stop adds to a day's work; a vehicle takes at most its `most_work_s`.
     """
 
     origin_ms: EpochMs
@@ -60,6 +70,7 @@ class FleetProblem(msgspec.Struct, frozen=True):
     closes_s: tuple[int, ...]
     service_s: tuple[int, ...]
     litres: tuple[int, ...]
+    work_s: tuple[int, ...]
     vehicles: tuple[VehicleNumbers, ...]
 
 
@@ -103,9 +114,11 @@ def fleet_problem(
                 squeezed_s(vehicle.begins_ms),
                 squeezed_s(vehicle.ends_ms),
                 vehicle.capacity_litres,
+                _fair_share_s(vehicle, vehicles, stops),
             )
             for vehicle in vehicles
         ),
+        work_s=tuple(_work_s(stop) for stop in stops),
     )
 
 
@@ -273,6 +286,18 @@ def _first_estimate(stop_id: StopId, begin_ms: int, since_leaving_s: int) -> Est
     return Estimate(
         stop_id, EpochMs(begin_ms - round(early_s) * 1000), EpochMs(begin_ms), EpochMs(begin_ms + round(late_s) * 1000)
     )
+
+
+def _work_s(stop: Stop) -> int:
+    return stop.service_s + BETWEEN_STOPS_S
+
+
+def _fair_share_s(vehicle: Vehicle, vehicles: Sequence[Vehicle], stops: Sequence[Stop]) -> int:
+    """A vehicle's share of all work, by the length of its shift, with some room; never less than two stops'."""
+    shift_ms = vehicle.ends_ms - vehicle.begins_ms
+    share = shift_ms / sum(each.ends_ms - each.begins_ms for each in vehicles)
+    work_s = [_work_s(stop) for stop in stops]
+    return max(round(FAIR_SHARE * share * sum(work_s)), 2 * max(work_s))
 
 
 def _break(rest: Rest | None, begins_ms: int) -> Break | None:

@@ -140,8 +140,8 @@ def search(task: SolverTask) -> SolverAnswer:
         clients=[
             Client(
                 problem.depots + stop,
-                delivery=[max(0, problem.litres[stop])],
-                pickup=[max(0, -problem.litres[stop])],
+                delivery=[max(0, problem.litres[stop]), problem.work_s[stop]],
+                pickup=[max(0, -problem.litres[stop]), 0],
                 service_duration=problem.service_s[stop],
                 tw_early=problem.opens_s[stop],
                 tw_late=max(problem.opens_s[stop], problem.closes_s[stop]),
@@ -154,7 +154,7 @@ def search(task: SolverTask) -> SolverAnswer:
         vehicle_types=[
             VehicleType(
                 1,
-                capacity=[vehicle.litres],
+                capacity=[vehicle.litres, vehicle.most_work_s],
                 start_depot=vehicle.depot,
                 end_depot=vehicle.depot,
                 tw_early=vehicle.begins_s,
