@@ -12,7 +12,7 @@ from shared.steps import LinkDown, LinkUp
 from shared.work import AgentId, Outcome, StopId
 from tests.agents import MINUTE_MS, MORNING_MS, REST, Rig, place, plan_of, row_of_houses, stop
 
-NAMES = st.sampled_from(["s1", "s2", "s3", "s4", "s5", "s6", "nowhere"])
+NAMES = st.sampled_from(["s1", "s2", "s3", "s4", "s5", "s6", "s1", "s2", "nowhere"])
 HOUSES = [*row_of_houses(5), stop("s6", 450.0, 60.0, told=(0, 50))]
 
 
@@ -39,16 +39,18 @@ SAYINGS = st.one_of(
     st.builds(ShiftSaid, st.sampled_from(["begun", "on_break", "off_break", "ended"])),
     st.builds(HeadingSaid, NAMES),
     st.builds(ChangeSaid, st.sampled_from(["van-1-1", "van-1-2", "x"]), st.sampled_from(["seen", "refused"])),
+    st.builds(OutcomeSaid, NAMES, st.just(Outcome.ATTEMPTED), st.just("nobody answered")),
     st.builds(OutcomeSaid, NAMES, st.sampled_from(list(Outcome)), st.sampled_from(["", "why"])),
 )
 HAPPENINGS = st.one_of(
     st.tuples(st.just("hub"), COMMANDS, st.integers(1, 3)),
     st.tuples(st.just("page"), SAYINGS, st.sampled_from(["", "", "twice"])),
+    st.tuples(st.just("visit"), NAMES),
     st.tuples(st.just("scan"), st.sampled_from(["WW:s1/1", "WW:s2/1", "§", "123"])),
     st.tuples(st.just("stand"), st.integers(-1, 6)),
     st.tuples(st.just("drive"), st.integers(-1, 6)),
     st.tuples(st.just("wheels"), st.floats(0, 20)),
-    st.tuples(st.just("wait"), st.integers(1, 30)),
+    st.tuples(st.just("wait"), st.sampled_from([1, 5, 30, 1200])),
     st.tuples(st.just("link"), st.booleans()),
     st.tuples(st.just("ack"), st.integers(0, 40)),
     st.tuples(st.just("kill")),
@@ -62,6 +64,8 @@ def happen(rig: Rig, happening: tuple[object, ...]) -> Rig:
         case ("page", said, str(key)):
             rig._keys += 1
             rig.step(Asked(key or f"k{rig._keys}", said), after_s=5)  # type: ignore[arg-type]  # one of SAYINGS
+        case ("visit", str(name)) if name in rig.core._day.shown:
+            rig.visits(name)
         case ("scan", str(text)):
             rig.step(Scan(EpochMs(rig.now_ms), text))
         case ("stand", int(house)):
@@ -83,7 +87,7 @@ def happen(rig: Rig, happening: tuple[object, ...]) -> Rig:
 
 
 @settings(max_examples=120, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(st.lists(HAPPENINGS, max_size=25))
+@given(st.lists(HAPPENINGS, min_size=8, max_size=40))
 def test_after_anything_a_restarted_core_equals_the_running_one(happenings: list[tuple[object, ...]]) -> None:
     rig = Rig(iterations=200)
     rig.step()
@@ -94,7 +98,7 @@ def test_after_anything_a_restarted_core_equals_the_running_one(happenings: list
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(st.lists(HAPPENINGS, max_size=25))
+@given(st.lists(HAPPENINGS, min_size=8, max_size=40))
 def test_after_anything_every_stop_is_either_shown_or_visited_and_numbers_have_no_gap(
     happenings: list[tuple[object, ...]],
 ) -> None:
