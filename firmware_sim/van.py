@@ -205,7 +205,7 @@ class VanProcess:
                     befallen = self._befall(van, from_mishap(mishap.command), now_ms)
                 except Impossible as wrong:
                     befallen = {"error": str(wrong)}
-                log("mishap", van=self._settings.name, **mishap.command, **_in_short(befallen))
+                log("mishap", van=self._settings.name, what=mishap.command["do"], **_in_short(befallen))
 
     # The control port, on threads of its own.
 

@@ -218,9 +218,9 @@ def told(port: int, *lines: bytes) -> list[dict[str, Any]]:
         return [json.loads(answers.readline()) for _ in lines]
 
 
-def van(page: Page, city_folder: Path) -> Any:
-    arguments = ("--name", "van-1", "--page", f"http://127.0.0.1:{page.port}", "--city", str(city_folder))
-    return running("van", *arguments, clock=Clock.starting(MORNING_MS, SPEED))
+def van(page: Page, city_folder: Path, *more: str, starts_ms: int = MORNING_MS) -> Any:
+    arguments = ("--name", "van-1", "--page", f"http://127.0.0.1:{page.port}", "--city", str(city_folder), *more)
+    return running("van", *arguments, clock=Clock.starting(starts_ms, SPEED))
 
 
 def test_a_van_serves_every_stop_of_its_page_and_reports_the_end_of_the_shift(city_folder: Path) -> None:
@@ -283,6 +283,17 @@ def test_a_street_closed_ahead_is_found_closed_and_the_stops_are_served_all_the_
     assert closed[0]["ok"]
     assert closed[1] == {"ok": True, "factor": 1.5}
     assert len(page.outcomes()) == 2
+
+
+def test_a_van_lives_through_everything_a_bad_day_brings(city_folder: Path) -> None:
+    page = Page(CityMap.load(city_folder), 3)
+    a_quarter_past_nine_ms = MORNING_MS + 75 * 60_000
+    with van(page, city_folder, "--day", "everything", starts_ms=a_quarter_past_nine_ms) as (process, ports):
+        page.listen_to_scanner(ports["scanner_port"])
+        page.await_that(lambda: ("/api/shift", {"is": "ended"}) in page.posts)
+        assert process.poll() is None
+    page.kill()
+    assert len(page.outcomes()) == 3
 
 
 def test_the_control_port_of_a_van_without_a_plan_says_so(city_folder: Path) -> None:
