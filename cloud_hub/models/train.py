@@ -25,11 +25,11 @@ class TooFewToTrain(ValueError):
 class TreeRecipe:
     """How trees are grown. The number of rounds is chosen on held-back rows, at most `most_rounds`."""
 
-    leaves: int = 16
+    leaves: int = 12
     least_in_leaf: int = 60
-    learning_rate: float = 0.04
+    learning_rate: float = 0.08
     ridge: float = 10.0
-    most_rounds: int = 500
+    most_rounds: int = 400
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class Recipe:
     tree_columns: tuple[str, ...]
     net_columns: tuple[str, ...]
     baseline: str | None = None
-    trees: tuple[TreeRecipe, ...] = (TreeRecipe(), TreeRecipe(leaves=31, least_in_leaf=100))
+    trees: tuple[TreeRecipe, ...] = (TreeRecipe(), TreeRecipe(leaves=24, least_in_leaf=100, most_rounds=200))
     nets: tuple[NetRecipe, ...] = (NetRecipe(), NetRecipe(weight_decay=0.3))
     net_shares: tuple[float, ...] = (0.0, 0.25, 0.4, 0.5, 0.6, 0.75, 1.0)
     net_seeds: tuple[int, ...] = (1, 2, 3, 4, 5, 6)
@@ -117,7 +117,8 @@ def fit_blend(
     )
     told("growing trees")
     # A quarter more rows carry about a tenth more rounds before they overfit.
-    rounds = [max(1, round(1.1 * booster.current_iteration())) for booster in grown[best_tree]]
+    most = recipe.trees[best_tree].most_rounds
+    rounds = [min(max(1, round(1.1 * booster.current_iteration())), most) for booster in grown[best_tree]]
     boosters = tuple(
         _grow(seen, target, level, recipe.trees[best_tree], rounds[index], rising) for index, level in enumerate(LEVELS)
     )

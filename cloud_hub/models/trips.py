@@ -1,12 +1,12 @@
 """Read a city's past trips from a CSV and say what a trip looks like before it starts.
 
-Two forms of columns are understood, Chicago's open data and a plain one; see COLUMNS_HELP. Fare, tips, tolls and totals
-are never read: they are settled after the trip and give its duration away.
+COLUMNS_HELP says which columns. Fare, tips, tolls and totals are never read: they are settled after the trip and give
+its duration away.
 """
 
 import csv
 import math
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -14,39 +14,35 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-COLUMNS_HELP = """A CSV file with a header line, in one of two forms:
-
-Chicago's: trip_start_timestamp (epoch seconds of local time), trip_seconds, trip_miles, pickup_latitude,
-pickup_longitude, dropoff_latitude, dropoff_longitude.
-
-Plain: started_at (ISO 8601 or epoch seconds, local time), seconds, from_lat, from_lon, to_lat, to_lon, and optionally
-metres.
-
-A row is usable when its duration and its distance are positive and both ends are known; a file without `metres` is
-judged by its ends. All other columns, fares and tips above all, are ignored."""
-
 KM_PER_MILE = 1.609344
 KM_PER_DEGREE = 111.195
 
-CHICAGO = {
-    "started": "trip_start_timestamp",
-    "seconds": "trip_seconds",
-    "distance": "trip_miles",
-    "from_lat": "pickup_latitude",
-    "from_lon": "pickup_longitude",
-    "to_lat": "dropoff_latitude",
-    "to_lon": "dropoff_longitude",
+NAMES: dict[str, tuple[str, ...]] = {
+    "started": (
+        "started_at",
+        "trip_start_timestamp",
+        "pickup_datetime",
+        "tpep_pickup_datetime",
+        "lpep_pickup_datetime",
+    ),
+    "seconds": ("seconds", "trip_seconds", "trip_duration"),
+    "from_lat": ("from_lat", "pickup_latitude", "pickup_centroid_latitude"),
+    "from_lon": ("from_lon", "pickup_longitude", "pickup_centroid_longitude"),
+    "to_lat": ("to_lat", "dropoff_latitude", "dropoff_centroid_latitude"),
+    "to_lon": ("to_lon", "dropoff_longitude", "dropoff_centroid_longitude"),
+    "distance": ("metres", "trip_miles", "trip_distance"),
+    "local_hour": ("trip_start_hour",),
 }
-PLAIN = {
-    "started": "started_at",
-    "seconds": "seconds",
-    "distance": "metres",
-    "from_lat": "from_lat",
-    "from_lon": "from_lon",
-    "to_lat": "to_lat",
-    "to_lon": "to_lon",
-}
-DISTANCE_KM = {"trip_miles": KM_PER_MILE, "metres": 0.001}
+"""What each column may be called: our plain name, Chicago's open data, New York's; the first one found is read."""
+OPTIONAL = ("distance", "local_hour")
+DISTANCE_KM = {"metres": 0.001, "trip_miles": KM_PER_MILE, "trip_distance": KM_PER_MILE}
+
+COLUMNS_HELP = """A CSV file with a header line. Columns, in any order: started_at (ISO 8601 or epoch seconds, local
+time; or trip_start_timestamp), seconds (or trip_seconds), from_lat, from_lon, to_lat, to_lon in degrees (or
+pickup_latitude, pickup_longitude, dropoff_latitude, dropoff_longitude), and optionally metres (or trip_miles) and
+trip_start_hour (the local hour, where the timestamp's is another). A row is usable when its duration and its distance
+are positive and both ends are known; a file without distances is judged by its ends. All other columns, fares and tips
+above all, are ignored."""
 
 
 class TripsUnreadable(ValueError):
@@ -84,36 +80,61 @@ class TripsRead:
 
 def read_trips(path: Path) -> TripsRead:
     """The usable trips of a CSV file, sorted by start (stable). Raises TripsUnreadable."""
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            names = _form_of(reader.fieldnames or [], path)
-            table = [tuple(row.get(name) or "" for name in names.values()) for row in reader]
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise TripsUnreadable(f"{path} cannot be read as CSV: {error}") from error
-    if not table:
-        raise TripsUnreadable(f"{path} has no rows under its header line")
-    columns = dict(zip(names, zip(*table, strict=True), strict=True))
-    numbers = {name: _numbers(cells) for name, cells in columns.items() if name != "started"}
-    numbers["started"] = np.array([_instant(cell) for cell in columns["started"]])
-    distance_km = numbers.get("distance", np.full(len(table), np.nan)) * DISTANCE_KM.get(names.get("distance", ""), 1.0)
-    ends = np.column_stack([numbers[name] for name in ("from_lat", "from_lon", "to_lat", "to_lon")])
+    columns, distance_km = _columns_of(path)
+    ends = np.column_stack([columns[name] for name in ("from_lat", "from_lon", "to_lat", "to_lon")])
+    started_s = columns["started"]
     reasons = {
-        "start unknown": ~np.isfinite(numbers["started"]),
-        "an end unknown": ~(np.isfinite(ends).all(axis=1) & (np.abs(ends) <= 180).all(axis=1)),
-        "duration not positive": ~(numbers["seconds"] > 0),
+        "start unknown": ~np.isfinite(started_s),
+        "an end unknown": ~(_is_place(ends[:, 0], ends[:, 1]) & _is_place(ends[:, 2], ends[:, 3])),
+        "duration not positive": ~(np.isfinite(columns["seconds"]) & (columns["seconds"] > 0)),
     }
-    if "distance" in names:
-        reasons["distance not positive"] = ~(distance_km > 0)
-    usable = np.ones(len(table), dtype=bool)
+    if "distance" in columns:
+        reasons["distance not positive"] = ~(np.isfinite(distance_km) & (distance_km > 0))
+    usable = np.ones(len(started_s), dtype=bool)
     left_out = {}
     for reason, found in reasons.items():
         left_out[reason] = int((found & usable).sum())
         usable &= ~found
     places = np.flatnonzero(usable)
-    places = places[np.argsort(numbers["started"][places], kind="stable")]
-    trips = Trips(numbers["started"], numbers["seconds"], distance_km, *ends.T).part(places)
-    return TripsRead(trips, len(table), left_out)
+    places = places[np.argsort(started_s[places], kind="stable")]
+    local_s = _local(started_s, columns.get("local_hour"))
+    trips = Trips(local_s, columns["seconds"], distance_km, *ends.T).part(places)
+    return TripsRead(trips, len(started_s), left_out)
+
+
+def _columns_of(path: Path) -> tuple[dict[str, NDArray[np.float64]], NDArray[np.float64]]:
+    """The columns by our names, NaN where unreadable, and the distances in km."""
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file)
+            header = [name.strip().lower() for name in next(reader, [])]
+            places = _places_of(header, path)
+            lines = [tuple(line[at] if at < len(line) else "" for at in places.values()) for line in reader if line]
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise TripsUnreadable(f"{path} cannot be read as CSV: {error}") from error
+    if not lines:
+        raise TripsUnreadable(f"{path} has no rows under its header line")
+    cells = dict(zip(places, zip(*lines, strict=True), strict=True))
+    columns = {name: _read(_instant if name == "started" else _number, its) for name, its in cells.items()}
+    if "distance" not in columns:
+        return columns, np.full(len(lines), np.nan)
+    return columns, columns["distance"] * DISTANCE_KM[header[places["distance"]]]
+
+
+def _is_place(lat: NDArray[np.float64], lon: NDArray[np.float64]) -> NDArray[np.bool_]:
+    # Nought north, nought east is how devices write "unknown"; there is no city there.
+    is_somewhere = (np.abs(lat) > 1e-6) | (np.abs(lon) > 1e-6)
+    found: NDArray[np.bool_] = (np.abs(lat) <= 90) & (np.abs(lon) <= 180) & is_somewhere
+    return found
+
+
+def _local(started_s: NDArray[np.float64], local_hour: NDArray[np.float64] | None) -> NDArray[np.float64]:
+    """The start on the local clock: moved by whole hours to the local hour where a column tells it."""
+    if local_hour is None:
+        return started_s
+    hours = (local_hour - started_s // 3600 % 24 + 12) % 24 - 12
+    local_s: NDArray[np.float64] = started_s + 3600 * np.where(np.isfinite(hours), np.round(hours), 0.0)
+    return local_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,25 +305,21 @@ def _line_km(trips: Trips, lat: float) -> NDArray[np.float64]:
     return np.hypot(east, trips.to_lat - trips.from_lat) * KM_PER_DEGREE
 
 
-def _form_of(header: Sequence[str], path: Path) -> dict[str, str]:
-    """The wanted columns by our name. The distance of the plain form may be missing."""
-    found = [name.strip() for name in header]
-    missing_chicago = [name for name in CHICAGO.values() if name not in found]
-    if not missing_chicago:
-        return CHICAGO
-    optional = {"metres"}
-    missing_plain = [name for name in PLAIN.values() if name not in found and name not in optional]
-    if not missing_plain:
-        return {ours: name for ours, name in PLAIN.items() if name in found}
-    nearest, missing = min((("Chicago's", missing_chicago), ("plain", missing_plain)), key=lambda form: len(form[1]))
-    raise TripsUnreadable(
-        f"{path} has columns {', '.join(found) or '(none)'}; for the {nearest} form it lacks {', '.join(missing)}. "
-        "See --help for both forms"
-    )
+def _places_of(header: list[str], path: Path) -> dict[str, int]:
+    """Where in a line each column is. Raises TripsUnreadable when one is missing."""
+    places = {
+        name: next(header.index(called) for called in names if called in header)
+        for name, names in NAMES.items()
+        if any(called in header for called in names)
+    }
+    missing = [" or ".join(names) for name, names in NAMES.items() if name not in places and name not in OPTIONAL]
+    if missing:
+        raise TripsUnreadable(f"{path} has columns {', '.join(header) or '(none)'}; it lacks {'; '.join(missing)}")
+    return places
 
 
-def _numbers(cells: tuple[str, ...]) -> NDArray[np.float64]:
-    return np.array([_number(cell) for cell in cells])
+def _read(how: Callable[[str], float], cells: tuple[str, ...]) -> NDArray[np.float64]:
+    return np.array([how(cell) for cell in cells])
 
 
 def _number(cell: str) -> float:
@@ -313,16 +330,22 @@ def _number(cell: str) -> float:
 
 
 def _instant(cell: str) -> float:
-    """Epoch seconds of the local wall clock, NaN when unreadable: the hour of the day there is what slows a trip."""
+    """Epoch seconds of the local wall clock, NaN when unreadable: it is the hour at that place that slows a trip."""
     number = _number(cell)
     if math.isfinite(number):
-        return number
-    try:
-        return _wall_seconds(cell)
-    except ValueError:
-        return math.nan
+        return number / 1000 if number > LIKELY_MILLISECONDS else number
+    words = cell.strip().removesuffix(" UTC")
+    for read in (datetime.fromisoformat, _american):
+        try:
+            wall = read(words).replace(tzinfo=None)
+        except ValueError:
+            continue
+        return (wall - datetime(1970, 1, 1)).total_seconds()  # noqa: DTZ001 - local wall time on purpose.
+    return math.nan
 
 
-def _wall_seconds(cell: str) -> float:
-    wall = datetime.fromisoformat(cell.strip()).replace(tzinfo=None)
-    return (wall - datetime(1970, 1, 1)).total_seconds()  # noqa: DTZ001 - local wall time on purpose.
+LIKELY_MILLISECONDS = 1e11  # As seconds that would be the year 5138.
+
+
+def _american(words: str) -> datetime:
+    return datetime.strptime(words, "%m/%d/%Y %I:%M:%S %p")  # noqa: DTZ007 - local wall time on purpose.

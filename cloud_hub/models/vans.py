@@ -52,7 +52,7 @@ LEG_RECIPE = Recipe(
     tree_columns=("map_s", "hour_of_day", "weekday", "log_pace", "is_stem"),
     net_columns=("log_map_s", "map_s", "hour_of_day", "hour_sin", "hour_cos", "is_weekend", "log_pace", "is_stem"),
     baseline="map_s",
-    trees=(TreeRecipe(leaves=8, most_rounds=250), TreeRecipe(most_rounds=150)),
+    trees=(TreeRecipe(leaves=8, learning_rate=0.05, most_rounds=250), TreeRecipe(most_rounds=150)),
     nets=(NetRecipe(hidden=(24, 12), weight_decay=0.3, passes=30, batch=256),),
     net_seeds=(1, 2, 3),
 )
@@ -64,7 +64,7 @@ STOP_RECIPE = Recipe(
     ),
     net_columns=tuple(name for name in STOP_COLUMNS if name != "same_door_index"),
     baseline="planned_service_s",
-    trees=(TreeRecipe(leaves=8, most_rounds=250), TreeRecipe(most_rounds=150)),
+    trees=(TreeRecipe(leaves=8, learning_rate=0.05, most_rounds=250), TreeRecipe(most_rounds=150)),
     nets=(NetRecipe(hidden=(24, 12), weight_decay=0.3, passes=30, batch=256),),
     net_seeds=(1, 2, 3),
 )

@@ -199,6 +199,26 @@ def test_a_file_without_distances_is_judged_by_its_ends(tmp_path):
     assert rows[0, TRIP_COLUMNS.index("line_km")] == pytest.approx(2.29, abs=0.02)
 
 
+@pytest.mark.parametrize(
+    "written",
+    ["2024-05-01T08:30:00", "2024-05-01 08:30:00 UTC", "05/01/2024 08:30:00 AM", "1714552200", "1714552200000"],
+)
+def test_a_start_may_be_written_in_several_ways(tmp_path, written):
+    trips = read_trips(trips_file(tmp_path, PLAIN, [(written, 600, 2500, 60.17, 24.94, 60.19, 24.95)])).trips
+    assert trips.started_s.tolist() == [1714552200]
+
+
+def test_a_local_hour_beside_a_universal_timestamp_is_believed(tmp_path):
+    header = ("trip_start_timestamp", "trip_seconds", *PLAIN[3:], "trip_start_hour")
+    trips = read_trips(trips_file(tmp_path, header, [(1714552200, 600, 60.17, 24.94, 60.19, 24.95, 11)])).trips
+    assert trip_rows(trips, city_of(trips))[0, TRIP_COLUMNS.index("hour")] == 11.5
+
+
+def test_nought_north_nought_east_is_no_end(tmp_path):
+    lines = [(1714552200, 600, 2500, 0, 0, 60.19, 24.95), (1714552200, 600, 2500, 60.17, 24.94, 60.19, 24.95)]
+    assert read_trips(trips_file(tmp_path, PLAIN, lines)).left_out["an end unknown"] == 1
+
+
 def test_what_a_trip_cost_and_took_is_not_among_what_is_seen():
     assert not [
         name for name in TRIP_COLUMNS if any(word in name for word in ("fare", "tip", "toll", "total", "second"))
@@ -206,7 +226,7 @@ def test_what_a_trip_cost_and_took_is_not_among_what_is_seen():
 
 
 def test_a_file_of_other_columns_is_refused_with_what_it_lacks(tmp_path):
-    with pytest.raises(TripsUnreadable, match="lacks from_lat, from_lon, to_lat, to_lon"):
+    with pytest.raises(TripsUnreadable, match=r"lacks from_lat or pickup_latitude.*; to_lon or"):
         read_trips(trips_file(tmp_path, ("started_at", "seconds", "fare"), [(1, 2, 3)]))
 
 
