@@ -29,11 +29,10 @@ COLUMNS = (
 )  # fmt: skip
 
 FARTHEST_FROM_STREET_M = 60.0
-# How many homes have which slot: before work and towards the evening are sold first. So the vans are full at both ends
-# of the day, where a delay hurts, and have room at noon. PyVRP keeps every slot with three vans (07:30 to 16:00, 15
-# minutes from the depot) when each stop takes up to four minutes more than planned, and no longer at four and a half.
-HOME_SLOTS = {("08:00", "10:00"): 40, ("10:00", "12:00"): 13, ("12:00", "14:00"): 11, ("14:00", "16:00"): 28}
-SHOP_SLOTS = (("08:00", "12:00"), ("10:00", "14:00"), ("12:00", "16:00"))
+# How many homes have which slot: two hours that begin on every hour of the morning, the early ones sold most. Three
+# vans that leave at 07:30 are busy until the early afternoon, so a delay always meets somebody with little slack.
+HOME_SLOTS = {("08:00", "10:00"): 28, ("09:00", "11:00"): 24, ("10:00", "12:00"): 20, ("11:00", "13:00"): 20}
+SHOP_SLOTS = (("08:00", "12:00"), ("09:00", "12:00"), ("10:00", "13:00"))
 OFFICES, SHOPS = 12, 16
 
 

@@ -18,8 +18,8 @@ from deploy.stack import DidNotStart
 
 LATE_VAN, CUT_VAN, LUCKLESS_VAN = VANS
 LOOK_EVERY_S = 0.25
-TROUBLE_AGAIN_AFTER_S = 25.0
-HELD_UP_MIN = 25.0
+TROUBLE_AGAIN_AFTER_S = 45.0
+HELD_UP_MIN = 20.0
 
 
 class Check:

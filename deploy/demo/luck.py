@@ -30,12 +30,18 @@ class Luck:
         closed = self.tell_van(van, do="close_way")
         for other in VANS:
             if other != van:
-                self.tell_van(other, do="close_way", way=closed["way"])
+                self._close_for(other, closed["way"])
         name = str(closed.get("name") or f"way {closed['way']}")
         answer = self._stage.hub.post("/api/roads/closures", json={"ways": [closed["way"]], "why": "roadworks"})
         if answer.is_error:
             raise NoLuck(f"the hub does not know that street: {answer.text[:200]}")
         return f"{name} is closed ahead of {van}"
+
+    def _close_for(self, van: str, way: int) -> None:
+        try:
+            self.tell_van(van, do="close_way", way=way)
+        except NoLuck:
+            pass  # A van that has no plan yet drives nowhere; it will hear of the closure with its leg times.
 
     def pull_cable(self, van: str) -> str:
         """Cut a van's link to the broker."""

@@ -26,7 +26,7 @@ DAY = "2026-03-03"
 """A Tuesday in winter, whatever today is: the same seed shows the same day."""
 
 STARTS_AT = "07:26"
-SHIFT = ("07:30", "16:30")
+SHIFT = ("07:30", "14:30")
 STEM_S = 900
 DEPOT_BEARING = Position(0.115, 0.085)
 """From the gateway to a depot at the edge of town: about 13 km, a quarter of an hour on the ring road."""
@@ -171,7 +171,8 @@ class Stage:
             "gateway": [gateway.lat, gateway.lon],
             "stem_s": STEM_S,
         }
-        vehicles = [{"agent": van, "depot": "depot", "shift_from": SHIFT[0], "shift_to": SHIFT[1]} for van in VANS]
+        day = {"shift_from": SHIFT[0], "shift_to": SHIFT[1], "break_from": "10:30", "break_to": "12:30"}
+        vehicles = [{"agent": van, "depot": "depot", **day} for van in VANS]
         return {
             "broker": f"mqtt://127.0.0.1:{self.broker_port}",
             "store": f"sqlite:///{self._folder / 'hub.db'}",
@@ -185,6 +186,7 @@ class Stage:
             "solver_seed": self.wish.seed,
             "depots": [depot],
             "vehicles": vehicles,
+            "promises": {"first_width_min": 60, "moved_width_min": 60},
         }
 
     def _van_settings(self, number: int, van: str) -> dict[str, Any]:
