@@ -31,8 +31,14 @@ COLUMNS = (
 FARTHEST_FROM_STREET_M = 60.0
 # How many homes have which slot: two hours that begin on every hour of the morning, the early ones sold most. Three
 # vans that leave at 07:30 are busy until the early afternoon, so a delay always meets somebody with little slack.
-HOME_SLOTS = {("08:00", "10:00"): 28, ("09:00", "11:00"): 24, ("10:00", "12:00"): 20, ("11:00", "13:00"): 20}
-SHOP_SLOTS = (("08:00", "12:00"), ("09:00", "12:00"), ("10:00", "13:00"))
+HOME_SLOTS = {
+    ("08:00", "10:00"): 24,
+    ("09:00", "11:00"): 20,
+    ("10:00", "12:00"): 18,
+    ("11:00", "13:00"): 16,
+    ("12:00", "14:00"): 14,
+}
+SHOP_SLOTS = (("08:00", "12:00"), ("09:00", "13:00"), ("10:00", "14:00"))
 OFFICES, SHOPS = 12, 16
 
 

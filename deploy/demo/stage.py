@@ -26,7 +26,7 @@ DAY = "2026-03-03"
 """A Tuesday in winter, whatever today is: the same seed shows the same day."""
 
 STARTS_AT = "07:26"
-SHIFT = ("07:30", "14:30")
+SHIFT = ("07:30", "15:00")
 STEM_S = 900
 DEPOT_BEARING = Position(0.115, 0.085)
 """From the gateway to a depot at the edge of town: about 13 km, a quarter of an hour on the ring road."""
@@ -171,7 +171,7 @@ class Stage:
             "gateway": [gateway.lat, gateway.lon],
             "stem_s": STEM_S,
         }
-        day = {"shift_from": SHIFT[0], "shift_to": SHIFT[1], "break_from": "10:30", "break_to": "12:30"}
+        day = {"shift_from": SHIFT[0], "shift_to": SHIFT[1], "break_from": "10:45", "break_to": "12:45"}
         vehicles = [{"agent": van, "depot": "depot", **day} for van in VANS]
         return {
             "broker": f"mqtt://127.0.0.1:{self.broker_port}",
