@@ -97,8 +97,11 @@ class Hub:
     def close(self) -> None:
         """Say goodbye, finish the step under way, and let go of everything."""
         self._link.publish(self._core.presence(False))
+        # Each link takes up to a second to say goodbye.
+        lane = threading.Thread(target=self._lane.close)
+        lane.start()
         self._link.close()
-        self._lane.close()
+        lane.join(timeout=5)
         self._runner.stop()
         self._thread.join(timeout=5)
         self._solver.kill()
