@@ -28,7 +28,7 @@ class AgentSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     broker: str
     hub_public_key: Annotated[str, msgspec.Meta(pattern="^[0-9a-fA-F]{64}$")]
     store: str
-    region: Name = "region"
+    region: Name = "main"
     kind: Literal["vehicle"] = "vehicle"
     page_host: str = "127.0.0.1"
     page_port: Annotated[int, msgspec.Meta(ge=0, le=65_535)] = 8001
