@@ -332,6 +332,7 @@ class AgentCore:
         self._shown: bytes = b""
         self._is_page_stale = True
         self._steps = 0
+        self._believed = 0
         self._owes_ack = False
         self._now = Now(EpochMs(0), 0)
         self._out = Consequences()
@@ -402,6 +403,7 @@ class AgentCore:
         """How the agent is doing, as names and numbers."""
         found = {
             "steps": self._steps,
+            "readings_believed": self._believed,
             "events_waiting": self._events.backlog,
             "telemetry_waiting": self._telemetry.backlog + self._collector.backlog,
             "telemetry_thinned_samples": self._collector.thinned,
@@ -792,6 +794,7 @@ class AgentCore:
             self._take_scan(reading)
             return
         refusal = self._sensing.take(reading)
+        self._believed += refusal is None
         if refusal is None and isinstance(reading, Fix):
             self._out.rows += self._collector.sample(self._sensing.believe(self._now.domain_ms), self._now.domain_ms)
 
