@@ -23,7 +23,7 @@ from shared.citymap import CityMap, shipped_city
 from shared.clock import SETTING, Clock
 from shared.labels import read_label
 
-SPEED = 1500.0
+SPEED = 3000.0
 MORNING_MS = 1_735_711_200_000  # 08:00 in Helsinki on 1 January 2025.
 
 
@@ -107,7 +107,7 @@ class Page:
         self.server = ThreadingHTTPServer(("127.0.0.1", self.port), Request)
         self.server.daemon_threads = True
         self.port = self.server.server_address[1]
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
 
     def kill(self) -> None:
         with self.changed:
@@ -237,12 +237,12 @@ def test_a_van_serves_every_stop_of_its_page_and_reports_the_end_of_the_shift(ci
 
 
 def test_a_page_that_is_killed_and_comes_back_misses_no_outcome_and_takes_none_twice(city_folder: Path) -> None:
-    page = Page(CityMap.load(city_folder), 4)
+    page = Page(CityMap.load(city_folder), 3)
     with van(page, city_folder) as (_, ports):
         page.listen_to_scanner(ports["scanner_port"])
         page.await_that(lambda: len(page.outcomes()) >= 1)
         page.kill()
-        await_driven(ports["control_port"], 3)
+        await_driven(ports["control_port"], 2)
         page.start()
         page.await_that(lambda: ("/api/shift", {"is": "ended"}) in page.posts)
     page.kill()
