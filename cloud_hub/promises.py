@@ -156,17 +156,14 @@ def told_again(promise: Promise, told: TimeWindow, kind: Kind, at_ms: EpochMs, d
 
 
 def _around(estimate: Estimate, bounds: TimeWindow, width_ms: int) -> TimeWindow:
-    """A window around the P50 that holds P10 and P90, in whole five minutes, pushed inside the bounds without losing
-    width.
+    """A window around the P50 that holds P10 and P90, in whole five minutes, pushed inside the bounds.
+
+    Every end is a maximum or minimum of what grows with the estimate, so a later arrival never gets an earlier end.
     """
-    opens = _floor(min(estimate.p50_ms - int(BEFORE_SHARE * width_ms), estimate.p10_ms))
-    closes = _ceil(max(estimate.p50_ms + int((1 - BEFORE_SHARE) * width_ms), estimate.p90_ms))
-    width = closes - opens
-    if opens < bounds.opens_ms:
-        opens, closes = bounds.opens_ms, bounds.opens_ms + width
-    if closes > bounds.closes_ms:
-        opens, closes = max(bounds.opens_ms, bounds.closes_ms - width), bounds.closes_ms
-    return TimeWindow(EpochMs(opens), EpochMs(closes))
+    base = _floor(estimate.p50_ms - int(BEFORE_SHARE * width_ms))
+    opens = min(base, _floor(estimate.p10_ms), max(bounds.opens_ms, bounds.closes_ms - width_ms))
+    closes = max(base + width_ms, _ceil(estimate.p90_ms), min(bounds.closes_ms, bounds.opens_ms + width_ms))
+    return TimeWindow(EpochMs(max(opens, bounds.opens_ms)), EpochMs(min(closes, bounds.closes_ms)))
 
 
 def _floor(instant_ms: int) -> int:
