@@ -25,6 +25,9 @@ class Input(msgspec.Struct, frozen=True):
     age_s: float = 0.0
     quality: str = "good"
 
+    def __post_init__(self) -> None:
+        _make_floats(self, "age_s")
+
 
 class Alternative(msgspec.Struct, frozen=True):
     """One thing that could have been done, and what it would have cost.
@@ -38,6 +41,9 @@ class Alternative(msgspec.Struct, frozen=True):
     late_s: float = 0.0
     driving_s: float = 0.0
     changed_arcs: int = 0
+
+    def __post_init__(self) -> None:
+        _make_floats(self, "cost_s", "late_s", "driving_s")
 
 
 class Decision(msgspec.Struct, frozen=True):
@@ -63,6 +69,12 @@ class Decision(msgspec.Struct, frozen=True):
     def link(self) -> str:
         """The SHA-256 of this record, which the next one names as `previous`."""
         return hashlib.sha256(msgspec.json.encode(self, order="deterministic")).hexdigest()
+
+
+def _make_floats(record: msgspec.Struct, *names: str) -> None:
+    """A whole number given where a float belongs would be hashed as `5` here and, read back, as `5.0` there."""
+    for name in names:
+        msgspec.structs.force_setattr(record, name, float(getattr(record, name)))
 
 
 def first_broken(chain: Iterable[Decision], begins_after: str = FIRST_LINK) -> Decision | None:

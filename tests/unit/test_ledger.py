@@ -4,7 +4,7 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.ledger import FIRST_LINK, Decision, first_broken
+from shared.ledger import FIRST_LINK, Alternative, Decision, Input, first_broken
 from shared.quantities import EpochMs
 from shared.work import AgentId
 
@@ -38,3 +38,11 @@ def test_a_record_cut_out_is_found(place: int) -> None:
     records = chain(10)
     del records[place]
     assert first_broken(records) == records[place]
+
+
+def test_a_record_read_back_has_the_link_it_was_written_with() -> None:
+    whole = Decision(
+        "d", AgentId("van-1"), "resequence", EpochMs(1), "Moved a stop.", "late", (Input("age", "5", 5),),
+        (Alternative("keep", 7, 1, 2),), 0, "allowed", "van-1",
+    )  # fmt: skip
+    assert msgspec.json.decode(msgspec.json.encode(whole), type=Decision).link() == whole.link()
