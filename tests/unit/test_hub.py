@@ -46,7 +46,7 @@ from shared.messages import (
     WindowTold,
 )
 from shared.quantities import EpochMs, TimeWindow
-from shared.steps import JobFailed
+from shared.steps import Consequences, Job, JobFailed
 from shared.work import AgentId, OrderId, Outcome, Proof, StopId, Visit
 from tests.unit.hub_cases import DAY, MINUTE, VAN, Driven, at, estimate, order, planned, window
 
@@ -255,16 +255,16 @@ def test_a_plan_wanted_when_the_process_fell_is_wanted_again() -> None:
     assert [job.need for job in identity_jobs] == [wanted.need]
 
 
-def _jobs_of_a_new_life(hub: Driven) -> list[object]:
-    taken: list[object] = []
+def _jobs_of_a_new_life(hub: Driven) -> list[Job]:
+    taken: list[Job] = []
     hub_take = hub.take
 
-    def remember(*events: object) -> object:
+    def remember(*events: object) -> Consequences:
         made = hub_take(*events)
         taken.extend(made.jobs)
         return made
 
-    hub.take = remember  # type: ignore[method-assign,assignment]  # To see the first step of the new life.
+    hub.take = remember  # type: ignore[method-assign]  # To see the first step of the new life.
     hub.wake_up()
     return taken
 

@@ -1,0 +1,158 @@
+"""The embedded store keeps all of a commit or none of it, and remembers what it has taken."""
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from cloud_hub.fleet import KeptDecision
+from cloud_hub.storage import DecisionsAsked, Segment, StoreUnknown, StoreUnreadable, Taken, followed, open_stores
+from cloud_hub.storage.embedded import EmbeddedStore, EmbeddedTelemetry
+from shared import wire
+from shared.ledger import Decision
+from shared.quantities import EpochMs
+from shared.steps import Row
+from shared.work import AgentId
+
+VAN = AgentId("van-1")
+
+
+def decision(number: int, kind: str = "window_moved", about: tuple[str, ...] = (), by: str = "hub") -> Row:
+    made = Decision(f"{by}-{number}", AgentId(by), kind, EpochMs(number), "Words.", "why", (), (), 0, "", "", about)
+    kept = KeptDecision(msgspec.Raw(msgspec.json.encode(made)), AgentId(by), number, True, EpochMs(number))
+    return Row("decisions", f"{by}/{number:09d}", msgspec.json.encode(kept))
+
+
+def test_what_was_committed_is_there_after_a_restart(tmp_path: Path) -> None:
+    store = EmbeddedStore(tmp_path / "hub.db")
+    store.commit([Row("orders", "b", b"2"), Row("orders", "a", b"1"), Row("stops", "s", b"3")])
+    store.commit([Row("orders", "b", None), Row("orders", "a", b"one")])
+    store.close()
+    again = EmbeddedStore(tmp_path / "hub.db")
+    assert again.saved()["orders"] == {"a": b"one"}
+    assert again.saved()["stops"] == {"s": b"3"}
+    assert again.document("orders", "b") is None
+
+
+def test_a_commit_that_fails_leaves_nothing_behind(tmp_path: Path) -> None:
+    store = EmbeddedStore(tmp_path / "hub.db")
+    store.commit([decision(1)])
+    with pytest.raises(sqlite3.IntegrityError):
+        store.commit([Row("orders", "a", b"1"), decision(1)])
+    assert store.documents("orders") == []
+    store.commit([Row("orders", "a", b"1")])
+    assert store.documents("orders") == [("a", b"1")]
+
+
+def test_a_room_nobody_named_is_refused(tmp_path: Path) -> None:
+    store = EmbeddedStore(tmp_path / "hub.db")
+    with pytest.raises(KeyError, match="no room 'cellar'"):
+        store.commit([Row("cellar", "a", b"1")])
+
+
+def test_decisions_are_found_by_node_kind_and_what_they_are_about(tmp_path: Path) -> None:
+    store = EmbeddedStore(tmp_path / "hub.db")
+    store.commit([decision(1, about=("order-1", "van-1")), decision(2, "planned", ("van-1",))])
+    store.commit([decision(1, "resequence", ("stop-1",), "van-1"), decision(3, about=("order-2",))])
+
+    def numbers(**asked: object) -> list[int]:
+        return [row.number for row in store.decisions(DecisionsAsked(**asked))]  # type: ignore[arg-type]  # By name.
+
+    assert numbers() == [1, 2, 3, 4]
+    assert numbers(agent="van-1") == [3]
+    assert numbers(kind="window_moved") == [1, 4]
+    assert numbers(about="order-1") == [1]
+    assert numbers(about="van-1") == [1, 2, 3]
+    assert numbers(after=2, most=1) == [3]
+    assert numbers(newest_first=True, most=2) == [4, 3]
+    found = store.decision("van-1-1")
+    assert found is not None
+    assert found.number == 3
+
+
+def test_an_unknown_kind_of_store_is_refused_with_the_reason(tmp_path: Path) -> None:
+    with pytest.raises(StoreUnknown, match="PostgreSQL comes later"):
+        open_stores("postgresql://db/hub")
+    with pytest.raises(StoreUnknown, match="expected sqlite:///PATH"):
+        open_stores("hub.db")
+
+
+def test_a_file_that_is_no_store_is_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "hub.db").write_bytes(b"this is a letter, not a database, and it is long enough to be read" * 20)
+    with pytest.raises(StoreUnreadable, match="cannot be used"):
+        EmbeddedStore(tmp_path / "hub.db")
+
+
+def test_a_store_of_a_newer_release_is_not_opened(tmp_path: Path) -> None:
+    EmbeddedStore(tmp_path / "hub.db").close()
+    with sqlite3.connect(tmp_path / "hub.db") as file:
+        file.execute(
+            "INSERT INTO _sqlite_migrations (migration_set, name, applied_at) VALUES ('hub', '9999_later', '')"
+        )
+    with pytest.raises(StoreUnreadable, match="newer release"):
+        EmbeddedStore(tmp_path / "hub.db")
+
+
+def test_every_commit_said_to_be_done_is_there_after_sigkill(tmp_path: Path) -> None:
+    script = (
+        "import sys; from pathlib import Path; from cloud_hub.storage.embedded import EmbeddedStore\n"
+        "from shared.steps import Row\n"
+        f"store = EmbeddedStore(Path({str(tmp_path / 'hub.db')!r}))\n"
+        "for n in range(100000):\n"
+        "    store.commit([Row('orders', f'{n:06d}', b'x'), Row('stops', f'{n:06d}', b'y')])\n"
+        "    print(n, flush=True)\n"
+    )
+    writer = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE)
+    assert writer.stdout is not None
+    said = [int(writer.stdout.readline()) for _ in range(40)]
+    os.kill(writer.pid, signal.SIGKILL)
+    said += [int(line) for line in writer.stdout.read().split()]
+    writer.wait()
+    writer.stdout.close()
+    saved = EmbeddedStore(tmp_path / "hub.db").saved()
+    assert set(saved["orders"]) == set(saved["stops"])
+    assert {f"{n:06d}" for n in said} <= set(saved["orders"])
+
+
+def segment(seq: int, boot: str = "b", first_ms: int = 0) -> Segment:
+    at_ms = np.arange(first_ms, first_ms + 10, dtype=np.int64)
+    column = np.arange(10, dtype=np.float32)
+    column[3] = np.nan
+    batch = wire.TelemetryBatch(VAN, boot, seq, (60.0, 24.0), ("speed_mps", "lat"), at_ms, (column, column), thinned=2)
+    return Segment(VAN, boot, seq, EpochMs(first_ms), EpochMs(first_ms + 9), 10, 2, wire.encode_telemetry(batch))
+
+
+def test_a_batch_is_stored_once_however_often_it_comes(tmp_path: Path) -> None:
+    store = EmbeddedTelemetry(tmp_path / "telemetry.db")
+    store.commit([segment(1), segment(3, first_ms=20), segment(1)])
+    store.commit([segment(3, first_ms=20)])
+    assert store.taken(VAN, "b") == Taken(1, (3,))
+    assert store.taken(VAN, "another life") == Taken(0, ())
+    assert store.totals() == {"messages": 2, "samples": 20, "thinned": 4}
+
+
+def test_a_channel_is_read_between_two_instants_without_its_gaps(tmp_path: Path) -> None:
+    store = EmbeddedTelemetry(tmp_path / "telemetry.db")
+    store.commit([segment(2, first_ms=10), segment(1)])
+    found = store.read(VAN, "speed_mps", 2, 12)
+    assert found.at_ms.tolist() == [2, 4, 5, 6, 7, 8, 9, 10, 11, 12]
+    assert found.values.tolist() == [2, 4, 5, 6, 7, 8, 9, 0, 1, 2]
+    assert store.read(VAN, "temperature_c", 0, 100).at_ms.tolist() == []
+    assert store.read(VAN, "lat", 0, 0).values.tolist() == [60.0]
+    assert store.latest(VAN) == {"speed_mps": (19, 9.0), "lat": (19, 69.0)}
+
+
+@settings(max_examples=200)
+@given(st.lists(st.integers(1, 12)))
+def test_the_unbroken_run_and_what_lies_beyond_are_all_that_was_taken(seqs: list[int]) -> None:
+    taken = followed(seqs)
+    assert set(range(1, taken.upto + 1)) | set(taken.beyond) == set(seqs)
+    assert taken.upto + 1 not in seqs
