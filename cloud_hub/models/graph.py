@@ -137,13 +137,14 @@ def _nets_of(drawn: _Drawing, rows: str, blend: Blend) -> str:
 def _trees_of(blend: Blend) -> dict[str, Any]:
     """The attributes of one TreeEnsemble with a target for each level (ONNX ai.onnx.ml 5)."""
     forest = _Forest()
-    for target, booster in enumerate(blend.boosters):
-        for tree in booster.dump_model()["tree_info"]:
-            forest.plant(tree["tree_structure"], target)
+    for boosters in blend.forests:
+        for target, booster in enumerate(boosters):
+            for tree in booster.dump_model()["tree_info"]:
+                forest.plant(tree["tree_structure"], target)
     return {
         "aggregate_function": 1,  # SUM
         "post_transform": 0,  # NONE
-        "n_targets": len(blend.boosters),
+        "n_targets": len(LEVELS),
         "tree_roots": forest.roots,
         "nodes_featureids": forest.feature,
         "nodes_splits": numpy_helper.from_array(np.array(forest.split, dtype=np.float32)),
@@ -153,7 +154,7 @@ def _trees_of(blend: Blend) -> dict[str, Any]:
         "nodes_falsenodeids": forest.false_id,
         "nodes_falseleafs": forest.false_is_leaf,
         "leaf_targetids": forest.leaf_target,
-        "leaf_weights": numpy_helper.from_array(np.array(forest.leaf_weight, dtype=np.float32)),
+        "leaf_weights": numpy_helper.from_array((np.array(forest.leaf_weight) / len(blend.forests)).astype(np.float32)),
     }
 
 

@@ -54,6 +54,7 @@ LEG_RECIPE = Recipe(
     baseline="map_s",
     trees=(TreeRecipe(leaves=8, learning_rate=0.05, most_rounds=250), TreeRecipe(most_rounds=150)),
     nets=(NetRecipe(hidden=(24, 12), weight_decay=0.3, passes=30, batch=256),),
+    tree_seeds=(1,),
     net_seeds=(1, 2, 3),
 )
 STOP_RECIPE = Recipe(
@@ -66,6 +67,7 @@ STOP_RECIPE = Recipe(
     baseline="planned_service_s",
     trees=(TreeRecipe(leaves=8, learning_rate=0.05, most_rounds=250), TreeRecipe(most_rounds=150)),
     nets=(NetRecipe(hidden=(24, 12), weight_decay=0.3, passes=30, batch=256),),
+    tree_seeds=(1,),
     net_seeds=(1, 2, 3),
 )
 

@@ -67,7 +67,7 @@ def test_the_graph_says_what_python_says_on_every_row(blend):
 
 
 def test_the_graph_says_what_python_says_on_the_very_thresholds(blend):
-    edges = sorted({node for booster in blend.boosters for node in thresholds(booster)})
+    edges = sorted({node for booster in blend.forests[0] for node in thresholds(booster)})
     either_side = [[f(np.float32(e)) for f in (below, np.float32, above)] for e in edges]
     rows = np.array([[100.0, value, value] for triple in either_side for value in triple], dtype=np.float32)
     assert check_fidelity(blend, graph_of(blend), rows, unit_s=1.0) <= 1e-3
@@ -115,9 +115,11 @@ def test_trees_that_never_split_make_a_graph(blend):
     flat = Blend(
         SMALL,
         blend.base_log,
-        tuple(
-            lightgbm.train({"verbose": -1, "num_leaves": 2, "min_data_in_leaf": 90}, lightgbm.Dataset(rows, y), 1)
-            for rows, y in [(np.zeros((100, 3)), np.linspace(0, 1, 100))] * 3
+        (
+            tuple(
+                lightgbm.train({"verbose": -1, "num_leaves": 2, "min_data_in_leaf": 90}, lightgbm.Dataset(rows, y), 1)
+                for rows, y in [(np.zeros((100, 3)), np.linspace(0, 1, 100))] * 3
+            ),
         ),
         blend.nets,
         0.5,
