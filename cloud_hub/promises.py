@@ -6,7 +6,7 @@ outside the slot is a breach, which is told too, under its own name. The rule ag
 then says so.
 """
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -21,6 +21,8 @@ ROUND_MS = 5 * MINUTE_MS
 BEFORE_SHARE = 0.4
 """Share of a window that lies before the P50: vans are late by more than they are early."""
 
+Minutes = Annotated[int, msgspec.Meta(ge=5, le=720)]
+
 Kind = Literal["first", "moved", "breach", "by_hand"]
 Held = Literal["", "fits", "imminent", "too_small", "slot_ends", "too_often", "too_soon"]
 
@@ -30,14 +32,14 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     the slot is.
     """
 
-    first_width_min: int = 120
-    moved_width_min: int = 90
-    early_margin_min: int = 10
-    least_shift_min: int = 10
-    imminent_min: int = 15
-    most_moves: int = 3
-    rest_min: int = 30
-    much_different_min: int = 30
+    first_width_min: Minutes = 120
+    moved_width_min: Minutes = 90
+    early_margin_min: Minutes = 10
+    least_shift_min: Minutes = 10
+    imminent_min: Minutes = 15
+    most_moves: Annotated[int, msgspec.Meta(ge=0, le=20)] = 3
+    rest_min: Minutes = 30
+    much_different_min: Minutes = 30
 
 
 class Telling(msgspec.Struct, frozen=True):

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -156,7 +157,7 @@ class StandInAgent:
         """Take events into the stream; they are repeated until the hub acknowledges them."""
         with self._changed:
             for event in events:
-                self._sender.say(lambda seq, event=event: self.bytes_of(event, seq))
+                self._sender.say(partial(self.bytes_of, event))
         self._heard.put("say")
 
     def bytes_of(self, event: AgentEvent, seq: int) -> bytes:
@@ -227,9 +228,9 @@ class StandInAgent:
             numbered = wire.decode_numbered(heard.payload)
             if self._receiver.take(numbered)[0] is Take.NEW:
                 self._obey(numbered)
-            ack = self._receiver.ack(topics.HUB, "commands")
-            if ack is not None:
-                self._link.publish(Envelope(topics.up("main", self.name, "acks"), wire.encode(ack), 0))
+            own = self._receiver.ack(topics.HUB, "commands")
+            if own is not None:
+                self._link.publish(Envelope(topics.up("main", self.name, "acks"), wire.encode(own), 0))
 
     def _obey(self, numbered: Numbered) -> None:
         self.commands.append(numbered.message)
@@ -274,7 +275,7 @@ class Inbox:
 
         self._changed = threading.Condition()
         self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Receiving)
-        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
 
     @property
     def url(self) -> str:

@@ -58,6 +58,7 @@ def test_a_process_that_fell_is_replaced() -> None:
         before = solver.process_id
         assert before is not None
         os.kill(before, signal.SIGKILL)
+        os.waitid(os.P_PID, before, os.WEXITED | os.WNOWAIT)
         solver.solve(line((0, 0), (30_000, 30_000)), iterations=20)
         assert solver.process_id != before
         assert solver.kills == 1
@@ -99,13 +100,13 @@ def roads() -> Roads:
 
 
 def stops_in_town(count: int) -> tuple[Stop, ...]:
-    return tuple(
-        Stop(
-            StopId(f"stop-{k}"), OrderId(f"order-{k}"), "",
-            Position(60.165 + 0.0011 * (k % 9), 24.939 + 0.0012 * (k // 9)), window(9, 12) if k % 2 else window(12, 16), window(9, 16), Seconds(180),
-        )
-        for k in range(count)
-    )  # fmt: skip
+    return tuple(stop_in_town(k) for k in range(count))
+
+
+def stop_in_town(k: int) -> Stop:
+    place = Position(60.165 + 0.0011 * (k % 9), 24.939 + 0.0012 * (k // 9))
+    slot = window(9, 12) if k % 2 else window(12, 16)
+    return Stop(StopId(f"stop-{k}"), OrderId(f"order-{k}"), "", place, slot, slot, Seconds(180))
 
 
 def wanted(stops: tuple[Stop, ...], vans: int, rest: Rest | None = None, ends: float = 16.5) -> PlanWanted:

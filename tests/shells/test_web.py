@@ -1,0 +1,220 @@
+"""The hub's HTTP interface, asked by real requests of a real process; nonsense gets a named refusal and it lives."""
+
+import json
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from deploy.stack import Stack, free_ports
+from tests.shells.hub_parts import HubProcess, some_orders
+
+PROBLEM = "application/problem+json"
+
+
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubProcess]:
+    """One hub for all tests of this page, with a day of five orders planned; tests use orders of their own."""
+    folder = tmp_path_factory.mktemp("web")
+    with Stack(folder / "logs", {}) as stack:
+        (port,) = free_ports(1)
+        stack.start("broker", "deploy.broker", "--port", str(port))
+        stack.wait_for_port("broker", port)
+        hub = HubProcess(stack, port, folder)
+        hub.plan_day(some_orders(5))
+        yield hub
+
+
+def order(order_id: str, **changes: Any) -> dict[str, Any]:
+    return {
+        "order_id": order_id, "address": "Mannerheimintie 5, 00100 Helsinki", "slot_from": "10:00", "slot_to": "14:00",
+    } | changes  # fmt: skip
+
+
+def is_problem(answer: httpx.Response, status: int) -> bool:
+    body = answer.json()
+    return (
+        answer.status_code == body["status"] == status
+        and answer.headers["content-type"] == PROBLEM
+        and {"type", "title", "detail"} <= set(body)
+    )
+
+
+def test_orders_come_as_json_as_csv_and_as_a_file(hub: HubProcess) -> None:
+    wrapped = hub.http.post("/api/orders", json={"orders": [order("J-1")]})
+    table = "order_id,address,slot_from,slot_to\nC-1,Mannerheimintie 5,10:00,14:00\n"
+    plain = hub.http.post("/api/orders", content=table, headers={"Content-Type": "text/csv"})
+    upload = hub.http.post("/api/orders", files={"file": ("orders.csv", table.replace("C-1", "C-2"))})
+    assert [answer.json()["accepted"] for answer in (wrapped, plain, upload)] == [["J-1"], ["C-1"], ["C-2"]]
+
+
+def test_the_same_order_again_is_a_repeat_and_another_under_its_name_is_refused(hub: HubProcess) -> None:
+    hub.http.post("/api/orders", json=[order("R-1")])
+    assert hub.http.post("/api/orders", json=[order("R-1")]).json()["repeats"] == ["R-1"]
+    (refused,) = hub.http.post("/api/orders", json=[order("R-1", floor=3)]).json()["refused"]
+    assert refused["order_id"] == "R-1"
+    assert "other content" in refused["what_found"]
+
+
+def test_a_doubtful_order_waits_for_a_person_whose_answer_is_remembered(hub: HubProcess) -> None:
+    strange = order("D-1", address="Hovioikeudenlaituri 999")
+    taken = hub.http.post("/api/orders", json=[strange]).json()
+    assert taken["accepted"] == []
+    assert [doubt["order_id"] for doubt in taken["doubtful"]] == ["D-1"]
+    assert "D-1" in {waiting["order_id"] for waiting in hub.get("/api/orders/doubtful")}
+    said = {"lat": 60.1699, "lon": 24.9410, "by": "anna"}
+    corrected = hub.http.post("/api/orders/D-1/correction", json=said)
+    assert corrected.json()["state"] == "accepted"
+    assert corrected.json()["position"] == [60.1699, 24.941]
+    again = hub.http.post("/api/orders", json=[{**strange, "order_id": "D-2"}]).json()
+    assert again["accepted"] == ["D-2"]
+    assert "anna said where order D-1 goes" in hub.get("/api/orders/D-1/why")["sentences"][0]
+    assert is_problem(hub.http.post("/api/orders/D-1/correction", json=said), 409)
+
+
+def test_an_order_explains_itself(hub: HubProcess) -> None:
+    assert hub.get("/api/orders/A-001")["stop_state"] == "planned"
+    why = hub.get("/api/orders/A-001/why")
+    assert why["order_id"] == "A-001"
+    promise = next(p for p in hub.get("/api/promises") if p["order_id"] == "A-001")
+    assert promise["slot_ms"][0] <= promise["told_ms"][0] < promise["told_ms"][1] <= promise["slot_ms"][1]
+
+
+def test_the_picture_holds_together(hub: HubProcess) -> None:
+    (van,) = hub.get("/api/fleet")
+    route = hub.get("/api/routes/van-1")
+    assert van["order"] == route["shown_order"] == route["planned_order"]
+    assert van["stops_left"] == len(route["stops"]) == 5
+    (planned,) = hub.get("/api/decisions", kind="planned")
+    assert hub.get(f"/api/decisions/{planned['decision_id']}") == planned
+    assert {notice["state"] for notice in hub.get("/api/notices")} == {"kept"}
+    assert hub.get("/api/notices", state="due") == []
+
+
+def test_a_window_may_be_told_by_hand_inside_the_slot_only(hub: HubProcess) -> None:
+    said = {"opens": "2026-03-03T13:00+02:00", "closes": "2026-03-03T14:00+02:00", "by": "anna"}
+    told = hub.http.post("/api/promises/A-002/window", json=said)
+    assert told.status_code == 200
+    outside = hub.http.post("/api/promises/A-002/window", json={**said, "closes": "2026-03-03T19:00+02:00"})
+    assert is_problem(outside, 409)
+    assert is_problem(hub.http.post("/api/promises/A-002/window", json={**said, "opens": "noon"}), 422)
+
+
+def test_a_street_is_closed_by_name_by_point_and_by_way_and_opened_again(hub: HubProcess) -> None:
+    named = hub.http.post("/api/roads/closures", json={"street": "Yrjönkatu", "why": "market"}).json()
+    assert {way["street"] for way in named["closed"]} == {"Yrjönkatu"}
+    pointed = hub.http.post("/api/roads/closures", json={"lat": 60.1690, "lon": 24.9400}).json()
+    assert len(pointed["closed"]) > len(named["closed"])
+    assert hub.http.delete("/api/roads/closures").json()["closed"] == []
+    assert is_problem(hub.http.post("/api/roads/closures", json={"street": "Nowhere Lane"}), 404)
+    assert is_problem(hub.http.post("/api/roads/closures", json={"ways": [1]}), 404)
+    assert is_problem(hub.http.post("/api/roads/closures", json={}), 422)
+
+
+def test_a_vehicle_may_be_named_over_the_interface(hub: HubProcess) -> None:
+    named = hub.http.put(
+        "/api/vehicles/van-9", json={"depot": "north", "shift_from": "12:00", "shift_to": "20:00", "break_min": 0}
+    )
+    assert named.status_code == 200
+    assert "van-9" in {vehicle["agent"] for vehicle in hub.get("/api/vehicles")}
+    assert is_problem(hub.http.put("/api/vehicles/van-9", json={"depot": "south"}), 422)
+    assert is_problem(hub.http.put("/api/vehicles/hub", json={"depot": "north"}), 422)
+
+
+def test_every_kind_of_error_is_a_problem(hub: HubProcess) -> None:
+    http = hub.http
+    assert is_problem(http.get("/nowhere"), 404)
+    assert is_problem(http.get("/api/orders/none-such"), 404)
+    assert is_problem(http.get("/api/decisions/none/such"), 404)
+    assert is_problem(http.delete("/api/orders"), 405)
+    assert is_problem(http.get("/api/decisions?after=soon"), 422)
+    assert is_problem(http.post("/api/orders", content=b"{", headers={"Content-Type": "application/json"}), 422)
+    assert is_problem(http.post("/api/orders", content=b"x", headers={"Content-Type": "image/png"}), 415)
+    assert is_problem(http.post("/api/orders", content=b" " * 200_001), 413)
+    assert is_problem(http.post("/api/orders", content=iter([b" " * 150_000] * 2)), 413)
+    assert is_problem(http.post("/api/day/plan", json={"day": "tomorrow"}), 422)
+
+
+def test_the_interface_describes_itself(hub: HubProcess) -> None:
+    described = hub.get("/openapi.json")
+    assert described["openapi"].startswith("3.1")
+    operations = [(path, how, what) for path, methods in described["paths"].items() for how, what in methods.items()]
+    assert [path for path, how, what in operations if not what.get("summary") or not what.get("tags")] == []
+    assert described["paths"]["/api/orders"]["post"]["requestBody"]["content"]["application/json"]["example"]
+
+
+def test_those_who_run_it_see_how_it_is(hub: HubProcess) -> None:
+    assert hub.get("/healthz") == {"status": "live"}
+    assert hub.get("/readyz") == {"status": "ready"}
+    assert 'waywarden_hub_link_up{what="broker"} 1.0' in hub.http.get("/metrics").text
+    page = hub.http.get("/")
+    assert page.headers["content-type"].startswith("text/html")
+    assert "/api/fleet" in page.text
+
+
+def test_a_change_is_seen_by_who_watches(hub: HubProcess) -> None:
+    seen: list[str] = []
+    watching = threading.Event()
+
+    def watch() -> None:
+        with httpx.stream("GET", f"{hub.http.base_url}/api/feed", timeout=20) as feed:
+            for line in feed.iter_lines():
+                watching.set()
+                if line.startswith("data:") and "F-1" in line:
+                    seen.append(json.loads(line[5:])["key"])
+                    return
+
+    watcher = threading.Thread(target=watch)
+    watcher.start()
+    assert watching.wait(10)
+    hub.http.post("/api/orders", json=[order("F-1")])
+    watcher.join(10)
+    assert seen == ["F-1"]
+
+
+junk = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=8), inner, max_size=4),
+    max_leaves=8,
+)
+almost_orders = st.lists(
+    st.fixed_dictionaries(
+        {"order_id": st.text(max_size=70) | st.integers()},
+        optional=dict.fromkeys(("address", "lat", "lon", "slot_from", "slot_to", "parcels", "floor", "tier"), junk),
+    ),
+    max_size=3,
+)
+POSTS = (
+    "/api/orders",
+    "/api/day/plan",
+    "/api/roads/closures",
+    "/api/orders/A-001/correction",
+    "/api/promises/A-001/window",
+)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    st.sampled_from(POSTS),
+    st.binary(max_size=60)
+    | junk.map(_encoded := lambda v: json.dumps(v).encode("utf-8", "replace"))
+    | almost_orders.map(_encoded),
+)
+def test_garbage_in_a_body_is_refused_by_name_and_the_hub_lives(hub: HubProcess, path: str, body: bytes) -> None:
+    answer = hub.http.post(path, content=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code < 500
+    if answer.status_code >= 400:
+        assert is_problem(answer, answer.status_code)
+    assert hub.get("/healthz") == {"status": "live"}
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.binary(max_size=80) | st.text(max_size=80).map(str.encode))
+def test_garbage_as_a_table_is_refused_by_name_and_the_hub_lives(hub: HubProcess, body: bytes) -> None:
+    answer = hub.http.post("/api/orders", content=body, headers={"Content-Type": "text/csv"})
+    assert answer.status_code in (200, 422)
+    assert hub.get("/healthz") == {"status": "live"}

@@ -1,0 +1,78 @@
+"""At the hub's door nonsense is refused by name, and nothing raises."""
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cloud_hub.door import Door
+from cloud_hub.events import Acked, PresenceHeard, Spoke, Unreadable
+from shared import topics, wire
+from shared.messages import Ack, HeadingTo, Numbered, Presence
+from shared.mqtt import Heard
+from shared.quantities import EpochMs
+from shared.work import AgentId, StopId
+
+VAN = AgentId("van-1")
+EVENTS = topics.up("main", VAN, "events")
+
+
+def numbered(sender: str = "van-1") -> bytes:
+    message = HeadingTo(StopId("s"))
+    return wire.encode(Numbered(AgentId(sender), "b", "events", 7, EpochMs(1), 0, message))
+
+
+def read(topic: str, payload: bytes) -> tuple[object, dict[str, int]]:
+    door = Door("main")
+    return door.read(Heard(topic, payload, None)), dict(door.refused)
+
+
+def test_what_agents_say_on_their_own_topics_comes_in() -> None:
+    assert isinstance(read(EVENTS, numbered())[0], Spoke)
+    ack = wire.encode(Ack(topics.HUB, "b", "commands", 3))
+    assert isinstance(read(topics.up("main", VAN, "acks"), ack)[0], Acked)
+    presence = wire.encode(Presence(VAN, True, "life"))
+    assert isinstance(read(topics.up("main", VAN, "presence"), presence)[0], PresenceHeard)
+
+
+def test_nobody_speaks_for_another() -> None:
+    assert read(EVENTS, numbered("van-2")) == (None, {"SenderWrong": 1})
+    presence = wire.encode(Presence(AgentId("van-2"), False, "life"))
+    assert read(topics.up("main", VAN, "presence"), presence) == (None, {"SenderWrong": 1})
+
+
+def test_another_region_is_not_ours() -> None:
+    assert read(topics.up("north", VAN, "events"), numbered()) == (None, {"RegionWrong": 1})
+
+
+def test_the_hubs_own_presence_comes_back_and_is_nothing_new() -> None:
+    assert read(topics.hub_presence("main"), wire.encode(Presence(topics.HUB, True, "life"))) == (None, {})
+
+
+def test_unknown_contents_in_a_known_place_keep_their_place() -> None:
+    event, refused = read(EVENTS, numbered().replace(b"heading_to", b"teleported"))
+    assert isinstance(event, Unreadable)
+    assert (event.sender, event.stream, event.seq) == ("van-1", "events", 7)
+    assert refused == {}
+
+
+def test_too_much_is_refused_unread() -> None:
+    assert read(EVENTS, b" " * (wire.MOST_BYTES + 1)) == (None, {"TooLarge": 1})
+
+
+levels = st.sampled_from(
+    ["ww", "main", "van-1", "up", "down", "events", "acks", "presence", "telemetry", "hub"]
+) | st.text(max_size=9)
+
+
+@given(st.lists(levels, max_size=6).map("/".join), st.binary(max_size=200))
+def test_no_bytes_on_no_topic_make_the_door_raise(topic: str, payload: bytes) -> None:
+    event, refused = read(topic, payload)
+    assert event is None
+    assert sum(refused.values()) <= 1
+
+
+@given(st.integers(0, 200), st.integers(0, 255))
+def test_a_message_damaged_on_its_way_is_refused_kept_or_still_a_message(place: int, byte: int) -> None:
+    damaged = bytearray(numbered())
+    damaged[place % len(damaged)] = byte
+    event, refused = read(EVENTS, bytes(damaged))
+    assert isinstance(event, (Spoke, Unreadable)) or sum(refused.values()) == 1
