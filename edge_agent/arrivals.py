@@ -222,7 +222,7 @@ class AdaptiveOffset(msgspec.Struct, frozen=True):
 
 SHORTEST_S = 1.0
 LEAST_LOG_WIDTH = 0.02  # A model that claims to know to 2 % is still moved by being wrong.
-PACE_STEP = 0.05  # About twenty durations to follow a shift.
-SPREAD_STEP = 0.03
+PACE_STEP = 0.03  # Some forty durations to follow a shift; faster steps make the window wider than they help.
+SPREAD_STEP = 0.02
 MOST_PACE = math.log(4.0)
 MOST_SPREAD = math.log(4.0)
