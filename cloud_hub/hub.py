@@ -90,8 +90,10 @@ shorter than a window.
 
 MOST_JOB_FAILURES = 4
 
-TOLD_WHEN_HELD = frozenset({"imminent", "slot_ends", "too_often", "too_soon"})
-"""Rules whose forbidding is itself a decision somebody may ask about; a shift too small to tell is not."""
+TOLD_WHEN_HELD = frozenset({"imminent", "too_often", "too_soon"})
+"""Rules whose forbidding is itself a decision somebody may ask about: somebody could have been told, and was not. Where
+there is nothing better to tell (the slot ends, the shift is too small) nothing was decided.
+"""
 
 
 @dataclass(frozen=True, slots=True)

@@ -52,6 +52,12 @@ FAIR_SHARE = 1.12
 slack, and slack is what absorbs a delay.
 """
 
+SLACK_MS = 15 * 60_000
+SLACK_SHARE = 0.25
+"""A planned arrival keeps this far from the end of its window, but at most this share of the window: a plan that is on
+time to the minute is late on any real day.
+"""
+
 BETWEEN_STOPS_S = 90
 """A leg between neighbouring stops in town, parking search included, for guessing what a stop's work is."""
 
@@ -83,6 +89,13 @@ def window_of(stop: Stop) -> TimeWindow:
     return TimeWindow(opens, closes) if opens < closes else stop.slot
 
 
+def aimed_at(stop: Stop) -> TimeWindow:
+    """The part of the window that is planned for: its end is left as slack."""
+    window = window_of(stop)
+    slack_ms = min(SLACK_MS, int(SLACK_SHARE * (window.closes_ms - window.opens_ms)))
+    return TimeWindow(window.opens_ms, EpochMs(window.closes_ms - slack_ms))
+
+
 def litres_of(stop: Stop) -> int:
     """What a stop takes off the van, in whole litres; below 0 what it brings on board."""
     litres = round(sum(parcel.litres for parcel in stop.parcels))
@@ -104,8 +117,8 @@ def fleet_problem(
         origin_ms=origin_ms,
         depots=len(depots),
         travel=travel_s.tolist(),
-        opens_s=tuple(max(0, squeezed_s(window_of(stop).opens_ms)) for stop in stops),
-        closes_s=tuple(max(0, squeezed_s(window_of(stop).closes_ms)) for stop in stops),
+        opens_s=tuple(max(0, squeezed_s(aimed_at(stop).opens_ms)) for stop in stops),
+        closes_s=tuple(max(0, squeezed_s(aimed_at(stop).closes_ms)) for stop in stops),
         service_s=tuple(stop.service_s for stop in stops),
         litres=tuple(litres_of(stop) for stop in stops),
         vehicles=tuple(
@@ -131,7 +144,7 @@ def route_problem(
     `travel_s` has shape (slices, 1 + stops, 1 + stops).
     """
     begins_ms = vehicle.begins_ms
-    windows = [window_of(stop) for stop in stops]
+    windows = [aimed_at(stop) for stop in stops]
     to_depot = np.concatenate((travel_s, travel_s[:, :, :1]), axis=2)
     closed = np.concatenate((to_depot, to_depot[:, :1, :]), axis=1)
     home = len(stops) + 1
@@ -174,7 +187,8 @@ def route_of(vehicle: Vehicle, stops: Sequence[Stop], cost: Cost, problem: Route
         finish_ms=EpochMs(begins_ms + cost.finish * 1000),
         driving_s=cost.driving,
         late_s=sum(
-            max(0, begin - problem.latest[node]) for node, begin in zip(problem.order, cost.begins, strict=True)
+            round(window_of(stop).late_s(begins_ms + begin_s * 1000))
+            for stop, begin_s in zip(stops, cost.begins, strict=True)
         ),
     )
 

@@ -40,6 +40,7 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     most_moves: Annotated[int, msgspec.Meta(ge=0, le=20)] = 3
     rest_min: Minutes = 30
     much_different_min: Minutes = 30
+    breach_ahead_min: Minutes = 60
 
 
 class Telling(msgspec.Struct, frozen=True):
@@ -106,30 +107,40 @@ def judge(promise: Promise, estimate: Estimate, now_ms: int, rule: Rule) -> Judg
     is_early = estimate.p50_ms < told.opens_ms - rule.early_margin_min * MINUTE_MS
     if not (is_late or is_early):
         return Judgement(None, None, "fits", "the estimate lies inside the window told")
-    is_breach = estimate.p50_ms > promise.slot.closes_ms
+    is_breach = _leaves_slot(promise, estimate, now_ms, rule)
     bounds = TimeWindow(promise.slot.opens_ms, EpochMs(1 << 62)) if is_breach else promise.slot
     wanted = _around(estimate, bounds, rule.moved_width_min * MINUTE_MS)
     kind: Kind = "breach" if is_breach else "moved"
-    held, verdict = _held_back(promise, wanted, estimate, now_ms, rule, is_late)
+    held, verdict = _held_back(promise, wanted, estimate, now_ms, rule, is_late, is_breach)
     return Judgement(wanted, kind, held, verdict)
 
 
+def _leaves_slot(promise: Promise, estimate: Estimate, now_ms: int, rule: Rule) -> bool:
+    """Whether the slot will be missed: surely (P10), or probably (P50) and so soon that the van can hardly mend it."""
+    closes_ms = promise.slot.closes_ms
+    is_soon = estimate.p50_ms - now_ms <= rule.breach_ahead_min * MINUTE_MS
+    return estimate.p10_ms > closes_ms or (estimate.p50_ms > closes_ms and (is_soon or promise.is_breached))
+
+
 def _held_back(
-    promise: Promise, wanted: TimeWindow, estimate: Estimate, now_ms: int, rule: Rule, is_late: bool
+    promise: Promise,
+    wanted: TimeWindow,
+    estimate: Estimate,
+    now_ms: int,
+    rule: Rule,
+    is_late: bool,
+    is_breach: bool,
 ) -> tuple[Held, str]:
     told = promise.told
     gain_ms = wanted.closes_ms - told.closes_ms if is_late else told.opens_ms - wanted.opens_ms
     if is_late and not promise.is_breached and gain_ms <= 0 and told.closes_ms >= promise.slot.closes_ms:
-        return (
-            "slot_ends",
-            "held back: the window told already ends with the slot, and the van is still expected inside it",
-        )
+        return "slot_ends", "held back: the window told ends with the slot, and the van may still make it"
     if gain_ms < rule.least_shift_min * MINUTE_MS:
         return "too_small", f"held back: a shift of less than {rule.least_shift_min} min is not worth a notice"
     is_inside = told.holds(estimate.p50_ms)
     if is_inside and estimate.p50_ms - now_ms < rule.imminent_min * MINUTE_MS:
         return "imminent", f"held back: the van is expected within {rule.imminent_min} min and inside the window told"
-    if estimate.p50_ms > promise.slot.closes_ms and not promise.is_breached:
+    if is_breach and not promise.is_breached:
         return "", "allowed: leaving the slot is always told, whatever was told before"
     if promise.moves >= rule.most_moves:
         return (

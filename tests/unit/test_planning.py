@@ -38,6 +38,11 @@ def test_a_stop_may_begin_when_slot_and_opening_hours_allow() -> None:
     assert planning.window_of(stop(1, open_hours=window(8, 12))) == window(9, 12)
 
 
+def test_a_plan_aims_some_minutes_before_the_window_ends() -> None:
+    assert planning.aimed_at(stop(1, slot=window(9, 12))) == window(9, 11.75)
+    assert planning.aimed_at(stop(1, slot=window(9, 9.5))) == window(9, 9.375)
+
+
 def test_opening_hours_that_never_meet_the_slot_leave_the_slot() -> None:
     assert planning.window_of(stop(1, open_hours=window(18, 19))) == window(9, 17)
 
@@ -51,7 +56,7 @@ def test_a_collection_takes_room_on_the_way_back() -> None:
 def test_the_break_is_cut_out_of_the_solvers_day() -> None:
     stops = [stop(1, slot=window(9, 10)), stop(2, slot=window(14, 15))]
     problem = planning.fleet_problem([van(rest=NOON_BREAK)], [DEPOT], stops, np.zeros((3, 3), np.int64))
-    assert (problem.opens_s, problem.closes_s) == ((3600, 21_600 - 1800), (7200, 25_200 - 1800))
+    assert (problem.opens_s, problem.closes_s) == ((3600, 21_600 - 1800), (7200 - 900, 25_200 - 900 - 1800))
     assert problem.vehicles[0].ends_s == 8 * 3600 - 1800
 
 

@@ -71,6 +71,13 @@ def test_leaving_the_slot_is_a_breach_and_the_truth_is_told() -> None:
     assert judgement.window.holds(at(12 * HOUR + 30))
 
 
+def test_a_slot_that_may_be_missed_hours_from_now_is_not_given_up_yet() -> None:
+    tight = promise(TEN_TO_TWELVE, TEN_TO_TWELVE)
+    assert judge(tight, estimate(12 * HOUR + 4), at(8 * HOUR), RULE).held == "slot_ends"
+    assert judge(tight, estimate(12 * HOUR + 4), at(11 * HOUR + 10), RULE).kind == "breach"
+    assert judge(tight, estimate(12 * HOUR + 6), at(8 * HOUR), RULE).kind == "breach"
+
+
 def test_a_breach_is_told_although_the_customer_was_told_often() -> None:
     often = promise(TEN_TO_TWELVE, TEN_TO_TWELVE)
     for minute in (1, 2, 3):
