@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
 
+import lightgbm
 import msgspec
 import numpy as np
 import onnxruntime  # type: ignore[import-untyped]  # It ships no types.
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from cloud_hub.models.calibrate import Scores, TooFewToCalibrate, covered, scores
+from cloud_hub.models.calibrate import LEVELS, Scores, TooFewToCalibrate, covered, scores
 from cloud_hub.models.graph import INPUT, check_fidelity, graph_of
 from cloud_hub.models.train import Blend, Recipe, TooFewToTrain, fit_blend
 from cloud_hub.models.trips import (
@@ -43,7 +44,7 @@ REFUSALS = (TripsUnreadable, TooFewToTrain, TooFewToCalibrate, DaysUnreadable, M
 
 
 class Figures(msgspec.Struct, frozen=True):
-    """The figures of the bench; durations in minutes, shares in percent."""
+    """The figures of the bench; durations in minutes, shares in percent. None where the test has too few trips."""
 
     rows: int
     pinball: float
@@ -51,12 +52,13 @@ class Figures(msgspec.Struct, frozen=True):
     coverage: float
     width_min: float
     pinball_line: float
+    pinball_lightgbm: float
     coverage_constant: float
-    coverage_after_shift: float
-    coverage_after_shift_fixed: float
-    width_ratio_after_shift: float
-    coverage_after_shift_halfway: float
-    width_ratio_after_shift_halfway: float
+    coverage_after_shift: float | None
+    coverage_after_shift_fixed: float | None
+    width_ratio_after_shift: float | None
+    coverage_after_shift_halfway: float | None
+    width_ratio_after_shift_halfway: float | None
     onnx_max_diff: float
     predict_us_p50: float
     predict_us_p99: float
@@ -126,12 +128,13 @@ def measured(path: Path, screen: Console) -> Figures:
         coverage=found.coverage_percent,
         width_min=found.width,
         pinball_line=line_scores(split).pinball,
+        pinball_lightgbm=lightgbm_scores(split, (train, calibrate, test)).pinball,
         coverage_constant=constant_scores(split).coverage_percent,
-        coverage_after_shift=shifted.coverage,
-        coverage_after_shift_fixed=shifted.coverage_fixed,
-        width_ratio_after_shift=shifted.width / found.width,
-        coverage_after_shift_halfway=halfway.coverage,
-        width_ratio_after_shift_halfway=halfway.width / found.width,
+        coverage_after_shift=shifted.coverage if shifted else None,
+        coverage_after_shift_fixed=shifted.coverage_fixed if shifted else None,
+        width_ratio_after_shift=shifted.width / found.width if shifted else None,
+        coverage_after_shift_halfway=halfway.coverage if halfway else None,
+        width_ratio_after_shift_halfway=halfway.width / found.width if halfway else None,
         onnx_max_diff=difference,
         predict_us_p50=float(np.quantile(predict_us, 0.5)),
         predict_us_p99=float(np.quantile(predict_us, 0.99)),
@@ -160,11 +163,14 @@ class Shifted:
     width: float
 
 
-def after_shift(blend: Blend, rows: NDArray[np.float32], actual_s: NDArray[np.float64], first: int) -> Shifted:
+def after_shift(blend: Blend, rows: NDArray[np.float32], actual_s: NDArray[np.float64], first: int) -> Shifted | None:
     """From trip `first` of the test on, everything takes a quarter longer; judged from 401 trips after that to the end.
 
-    The offset starts at zero with the test, learns from every trip, and hears of each one 20 trips later.
+    The offset starts at zero with the test, learns from every trip, and hears of each one 20 trips later. None when
+    no trips are left to judge.
     """
+    if first + SETTLED_TRIPS >= len(actual_s):
+        return None
     slow_s = np.where(np.arange(len(actual_s)) >= first, SHIFT, 1.0) * actual_s
     model_s = blend.predict(rows)
     told_s = np.empty_like(model_s)
@@ -205,6 +211,18 @@ def line_scores(split: Split) -> Scores:
     errors = split.train.seconds / 60 - _line_terms(split.train) @ fitted
     middle = _line_terms(split.test) @ fitted
     return scores(split.test.seconds / 60, middle[:, None] + np.quantile(errors, (0.1, 0.5, 0.9)))
+
+
+def lightgbm_scores(split: Split, rows: tuple[NDArray[np.float32], ...]) -> Scores:
+    """A rival: LightGBM's own quantiles of minutes on the same columns, each with a conformal offset."""
+    picked = [part[:, [TRIP_COLUMNS.index(name) for name in TREE_COLUMNS]] for part in rows]
+    said = []
+    for level in LEVELS:
+        settings = {"objective": "quantile", "alpha": level, "learning_rate": 0.05, "num_threads": 1, "verbose": -1}
+        booster = lightgbm.train(settings, lightgbm.Dataset(picked[0], split.train.seconds / 60), 200)
+        calibrated, tested = (np.asarray(booster.predict(part), dtype=np.float64) for part in picked[1:])
+        said.append(tested + np.quantile(split.calibrate.seconds / 60 - calibrated, level))
+    return scores(split.test.seconds / 60, np.sort(np.column_stack(said), axis=1))
 
 
 def constant_scores(split: Split) -> Scores:
@@ -316,12 +334,14 @@ def show(figures: Figures, screen: Console) -> None:
         ("one prediction, CPU us, p99", "predict_us_p99", "{:.0f}", "<= 1000"),
         ("model, KB", "model_kb", "{:.0f}", "<= 1024"),
         ("mean absolute error of the P50", "mae_min", "{:.2f}", ""),
+        ("rival: LightGBM and offsets, pinball", "pinball_lightgbm", "{:.3f}", ""),
         ("rival: a line in distance, pinball", "pinball_line", "{:.3f}", ""),
         ("rival: constants, covers, %", "coverage_constant", "{:.1f}", ""),
         ("training, CPU s", "train_cpu_s", "{:.0f}", ""),
     )
     for words, name, form, limit in judged:
-        table.add_row(words, form.format(getattr(figures, name)), limit)
+        figure = getattr(figures, name)
+        table.add_row(words, "too few trips" if figure is None else form.format(figure), limit)
     screen.print(table)
 
 
