@@ -5,6 +5,7 @@ what is refused there is counted by name, and the process lives.
 """
 
 import argparse
+import logging
 import os
 import secrets
 import signal
@@ -233,8 +234,17 @@ def check(path: Path) -> int:
     return 0
 
 
+class _Sentences(logging.Handler):
+    """What drivers and libraries log, in the form of our own lines."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        log(record.getMessage().partition(" ")[0], **{"from": record.name}, said=record.getMessage().partition(" ")[2])
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command `edge-agent`."""
+    logging.basicConfig(handlers=[_Sentences()], level=logging.WARNING)
+    logging.getLogger("edge_agent").setLevel(logging.INFO)
     parser = argparse.ArgumentParser(prog="edge-agent", description="The agent that rides on a van.")
     commands = parser.add_subparsers(dest="command", required=True)
     for name, words in (("run", "run the agent until it is told to stop"), ("check", "say whether it could run")):

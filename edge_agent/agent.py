@@ -17,14 +17,14 @@ bettered.
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, tzinfo
-from typing import Any, TypeVar
+from typing import Any
 from zlib import crc32
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from edge_agent.arrivals import AdaptiveOffset, Arrivals
+from edge_agent.arrivals import Arrivals
 from edge_agent.dialogue import (
     DAY_TOPIC,
     Asked,
@@ -51,6 +51,16 @@ from edge_agent.lateness import (
     sentence,
     trouble,
 )
+from edge_agent.memory import (
+    Answered,
+    Books,
+    Change,
+    Day,
+    Learned,
+    Refused,
+    SaidToHub,
+    read_part,
+)
 from edge_agent.outlook import (
     Bearing,
     Foreseen,
@@ -68,12 +78,13 @@ from edge_agent.outlook import (
     spans_left,
 )
 from edge_agent.sensing import Belief, Fix, Reading, Remembered, Scan, Sensing, limits_at
+from edge_agent.shown import day_shown
 from edge_agent.telemetry import Collector
 from shared import topics, wire
 from shared.contracts import LegTimes, LegTimesWrong, Plan
 from shared.features import Pace
 from shared.labels import LabelRefused, read_label
-from shared.ledger import FIRST_LINK, Decision, Input
+from shared.ledger import Decision, Input
 from shared.messages import (
     Ack,
     AgentEvent,
@@ -164,86 +175,6 @@ class DeadLetter(msgspec.Struct, frozen=True):
     why: str
 
 
-class Change(msgspec.Struct, frozen=True):
-    """A change of order the driver has not answered. `before` is the order last agreed to."""
-
-    change_id: str
-    at_ms: EpochMs
-    why: str
-    before: tuple[StopId, ...]
-    after: tuple[StopId, ...]
-    new_arcs: tuple[tuple[StopId, StopId], ...] = ()
-
-
-class Refused(msgspec.Struct, frozen=True):
-    """A change the driver turned down."""
-
-    at_ms: EpochMs
-    new_arcs: tuple[tuple[StopId, StopId], ...]
-
-
-class Day(msgspec.Struct, frozen=True):
-    """Where the day stands: planned, shown and driven order are three facts.
-
-    `shown` holds the stops still to come, the one under way first. `from_place` is the place last left (None: the
-    depot) and `left_ms` when its work ended; `set_off_ms` when the leg under way began. `said_heading` is where the
-    driver said he was going, which outlives a stand at another stop that came to nothing.
-    """
-
-    planned: tuple[StopId, ...] = ()
-    shown: tuple[StopId, ...] = ()
-    driven: tuple[StopId, ...] = ()
-    shift: str = "waiting"
-    heading_to: StopId | None = None
-    said_heading: StopId | None = None
-    at_stop: StopId | None = None
-    arrived_ms: EpochMs | None = None
-    from_place: StopId | None = None
-    from_position: Position | None = None
-    left_ms: EpochMs | None = None
-    set_off_ms: EpochMs | None = None
-    set_off_odometer_m: float = 0.0
-    scans: tuple[str, ...] = ()
-    rest_began_ms: EpochMs | None = None
-    is_rest_taken: bool = False
-    change: Change | None = None
-    refused: tuple[Refused, ...] = ()
-    arcs_used: int = 0
-
-
-class Books(msgspec.Struct, frozen=True):
-    """What outlives every day: the highest epoch heard, the chain of decisions, and how many were made."""
-
-    epoch: int = 0
-    link: str = FIRST_LINK
-    decisions: int = 0
-
-
-class Learned(msgspec.Struct, frozen=True):
-    """What this van and driver have taught: the day's pace on legs and at doors, and the models' offsets."""
-
-    day: str = ""
-    legs: Pace = Pace()
-    stops: Pace = Pace()
-    leg_offset: AdaptiveOffset = AdaptiveOffset()
-    stop_offset: AdaptiveOffset = AdaptiveOffset()
-
-
-class SaidToHub(msgspec.Struct, frozen=True):
-    """The estimates last said, and the risk each stop was in then."""
-
-    estimates: tuple[Estimate, ...] = ()
-    risks: dict[StopId, str] = {}
-
-
-class Answered(msgspec.Struct, frozen=True):
-    """What the page was answered under one idempotency key."""
-
-    at_ms: EpochMs
-    fingerprint: str
-    reply: Reply
-
-
 class Outlook(msgspec.Struct, frozen=True):
     """The last look ahead. A restart looks again."""
 
@@ -265,9 +196,6 @@ class _Question(msgspec.Struct, frozen=True):
     seed: int = 0
 
 
-T = TypeVar("T", bound=msgspec.Struct)
-
-
 class AgentCore:
     """One agent's decisions. Not for more than one thread at a time."""
 
@@ -283,22 +211,22 @@ class AgentCore:
         self._collector = Collector(identity.agent, identity.boot, saved.get("telemetry", {}))
 
         plan = saved.get("plan", {})
-        self._plan = _read(plan, "plan", Plan)
-        self._legs = _read(plan, "legs", LegTimes)
+        self._plan = read_part(plan, "plan", Plan)
+        self._legs = read_part(plan, "legs", LegTimes)
         self._told = {
             StopId(key): msgspec.json.decode(value, type=TimeWindow) for key, value in saved.get("told", {}).items()
         }
         day = saved.get("day", {})
-        self._day = _read(day, "day", Day) or Day()
-        self._said = _read(day, "said", SaidToHub) or SaidToHub()
+        self._day = read_part(day, "day", Day) or Day()
+        self._said = read_part(day, "said", SaidToHub) or SaidToHub()
         self._visits = {
             StopId(key): msgspec.json.decode(value, type=Visit)
             for key, value in sorted(saved.get("visits", {}).items())
         }
         own = saved.get("agent", {})
-        self._books = _read(own, "books", Books) or Books()
-        self._learned = _read(own, "learned", Learned) or Learned()
-        self._remembered = _read(own, "place", Remembered) or Remembered()
+        self._books = read_part(own, "books", Books) or Books()
+        self._learned = read_part(own, "learned", Learned) or Learned()
+        self._remembered = read_part(own, "place", Remembered) or Remembered()
         self._answered = {
             key: msgspec.json.decode(value, type=Answered) for key, value in sorted(saved.get("answered", {}).items())
         }
@@ -1310,7 +1238,8 @@ class AgentCore:
         if not self._is_page_stale:
             return
         self._is_page_stale = False
-        day = self._day_shown()
+        expected = () if self._outlook is None else self._outlook.estimates
+        day = day_shown(self.identity.agent, self._plan, self._day, self._visits, self._told, expected, self._is_up)
         encoded = msgspec.json.encode(day)
         if encoded == self._shown:
             return
@@ -1318,83 +1247,6 @@ class AgentCore:
         self._revision += 1
         payload = b'{"revision":%d,' % self._revision + encoded[1:]
         self._out.envelopes.append(Envelope(DAY_TOPIC, payload))
-
-    def _day_shown(self) -> dict[str, Any]:
-        plan, day = self._plan, self._day
-        change = day.change
-        found: dict[str, Any] = {
-            "agent": self.identity.agent,
-            "plan_version": None,
-            "shift": day.shift,
-            "depart_ms": None,
-            "break": None,
-            "shift_end_ms": None,
-            "depot": None,
-            "heading_to": day.heading_to,
-            "at_stop": day.at_stop,
-            "link_is_up": self._is_up,
-            "stops": [],
-            "done": [
-                {"stop_id": v.stop_id, "outcome": v.outcome, "left_ms": v.left_ms}
-                for v in (self._visits[stop_id] for stop_id in day.driven if stop_id in self._visits)
-            ],
-            "change": None
-            if change is None
-            else {
-                "change_id": change.change_id,
-                "at_ms": change.at_ms,
-                "why": change.why,
-                "before": change.before,
-                "after": change.after,
-            },
-        }
-        if plan is None:
-            return found
-        rest = plan.rest
-        found |= {
-            "plan_version": plan.plan_version,
-            "depart_ms": plan.depart_ms,
-            "shift_end_ms": plan.shift_end_ms,
-            "break": None
-            if rest is None
-            else {
-                "earliest_ms": rest.begins.opens_ms,
-                "latest_ms": rest.begins.closes_ms,
-                "duration_s": rest.duration_s,
-                "taken": day.is_rest_taken,
-            },
-            "depot": {
-                "name": plan.depot.name,
-                "position": plan.depot.position,
-                "gateway": plan.depot.gateway,
-                "stem_s": plan.depot.stem_s,
-            },
-            "stops": [self._stop_shown(stop_id) for stop_id in day.shown],
-        }
-        return found
-
-    def _stop_shown(self, stop_id: StopId) -> dict[str, Any]:
-        stop = self._stops[stop_id]
-        by_stop = {} if self._outlook is None else {e.stop_id: e for e in self._outlook.estimates}
-        estimate = by_stop.get(stop_id)
-        return {
-            "stop_id": stop_id,
-            "order_id": stop.order_id,
-            "address": stop.address,
-            "position": stop.position,
-            "slot": stop.slot,
-            "told": self._told.get(stop_id, stop.told),
-            "service": stop.service,
-            "service_s": stop.service_s,
-            "floor": stop.floor,
-            "has_lift": stop.has_lift,
-            "is_business": stop.is_business,
-            "open_hours": stop.open_hours,
-            "door_group": stop.door_group,
-            "parcels": [parcel.barcode for parcel in stop.parcels],
-            "litres": sum(parcel.litres for parcel in stop.parcels),
-            "estimate": None if estimate is None else [estimate.p10_ms, estimate.p50_ms, estimate.p90_ms],
-        }
 
     # Keeping.
 
@@ -1421,11 +1273,6 @@ class AgentCore:
             if part is not self._written[key] and part != self._written[key]:
                 self._out.rows.append(Row(*key, None if part is None else msgspec.json.encode(part)))
             self._written[key] = part
-
-
-def _read(room: Any, key: str, kind: type[T]) -> T | None:
-    value = room.get(key)
-    return None if value is None else msgspec.json.decode(value, type=kind)
 
 
 def _first(order: tuple[StopId, ...], stop_id: StopId | None) -> tuple[StopId, ...]:

@@ -4,6 +4,8 @@ One table of rooms, keys and values; every commit is one transaction, forced to 
 repaired in place: a new store begins a new life (`boot`), which the hub sees and reports as a gap.
 """
 
+import fcntl
+import os
 import secrets
 import sqlite3
 import time
@@ -32,6 +34,7 @@ class SqliteStore:
     def __init__(self, path: Path) -> None:
         """Open the store, or begin a new one. Raises StoreUnusable."""
         self.path = path
+        self._lock = _lock(path)
         self._db = _open(path)
         self.boot = self._drawn_once()
 
@@ -63,6 +66,7 @@ class SqliteStore:
     def close(self) -> None:
         """Fold the log into the file and let it go."""
         self._db.close()
+        os.close(self._lock)
 
     def _drawn_once(self) -> str:
         """64 random bits that name the life of this store."""
@@ -75,16 +79,31 @@ class SqliteStore:
         return boot
 
 
-def _open(path: Path) -> sqlite3.Connection:
+def _lock(path: Path) -> int:
+    """Two agents on one store would both number the same messages: whoever comes second is refused.
+
+    The kernel lets the lock go with the process, however that ends.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        held = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    except OSError as away:
+        why = f"{path} cannot be made: {away.strerror}; check the folder and who may write there"
+        raise StoreUnusable(why) from None
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(held)
+        why = f"{path} is in use: another agent runs on it; stop that one, or name another store"
+        raise StoreUnusable(why) from None
+    return held
+
+
+def _open(path: Path) -> sqlite3.Connection:
+    try:
         return _checked(path)
     except sqlite3.OperationalError as away:
         raise StoreUnusable(f"{path} cannot be opened: {away}; check the folder and who may write there") from None
-    except OSError as away:
-        raise StoreUnusable(
-            f"{path} cannot be made: {away.strerror}; check the folder and who may write there"
-        ) from None
     except sqlite3.DatabaseError as damaged:
         aside = _set_aside(path)
         log("store_damaged", path=path, error=str(damaged), set_aside=aside, then="a new store begins a new life")

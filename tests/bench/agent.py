@@ -28,9 +28,10 @@ import msgspec
 import numpy as np
 
 from deploy.stack import Stack, free_ports
-from edge_agent.agent import AgentCore, Change
+from edge_agent.agent import AgentCore
 from edge_agent.dialogue import Asked, ChangeSaid, HeadingSaid, ShiftSaid
 from edge_agent.inference import TRAINED_FOLDER
+from edge_agent.memory import Change
 from edge_agent.sensing import Fix
 from edge_agent.store import SqliteStore
 from edge_agent.workshop import Workshop

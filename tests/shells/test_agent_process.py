@@ -157,7 +157,7 @@ def fast_town(stack: Stack, broker_port: int, tmp_path: Path) -> Iterator[Town]:
 
 @pytest.fixture
 def cut_town(stack: Stack, broker_port: int, cable: CableAt, tmp_path: Path) -> Iterator[Town]:
-    town = Town(stack, broker_port, cable.port, tmp_path, speed=120.0)
+    town = Town(stack, broker_port, cable.port, tmp_path, speed=300.0)
     with town.hub:
         yield town
     town.stop()

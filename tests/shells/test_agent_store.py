@@ -22,7 +22,9 @@ def test_rows_come_back_in_their_rooms(tmp_path: Path) -> None:
 
 
 def test_a_store_keeps_its_boot_and_another_store_has_another(tmp_path: Path) -> None:
-    first = SqliteStore(tmp_path / "one").boot
+    store = SqliteStore(tmp_path / "one")
+    first = store.boot
+    store.close()
     assert SqliteStore(tmp_path / "one").boot == first
     assert SqliteStore(tmp_path / "two").boot != first
     assert len(bytes.fromhex(first)) == 8
@@ -89,6 +91,14 @@ def test_a_full_disk_is_an_exception_and_keeps_nothing_of_the_step(tmp_path: Pat
     with pytest.raises(sqlite3.OperationalError, match="full"):
         store.commit([Row("a", "k", b"after"), *(Row("a", f"{k}", os.urandom(4000)) for k in range(20))])
     assert store.saved() == {"a": {"k": b"before"}}
+
+
+def test_a_second_agent_on_one_store_is_refused(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "memory.sqlite")
+    with pytest.raises(StoreUnusable, match="another agent runs on it"):
+        SqliteStore(tmp_path / "memory.sqlite")
+    store.close()
+    SqliteStore(tmp_path / "memory.sqlite").close()
 
 
 def test_a_folder_that_cannot_be_made_is_named(tmp_path: Path) -> None:

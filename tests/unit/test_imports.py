@@ -14,7 +14,9 @@ PURE = {
         "quantities", "work", "messages", "wire", "topics", "streams", "steps", "routes", "contracts", "ledger",
         "features", "labels",
     },
-    "edge_agent": {"agent", "kinds", "sensing", "lateness", "arrivals", "outlook", "dialogue", "telemetry"},
+    "edge_agent": {
+        "agent", "kinds", "sensing", "lateness", "arrivals", "outlook", "dialogue", "telemetry", "memory", "shown",
+    },
     "cloud_hub": {"hub", "fleet", "promises", "planning", "books", "events"},
     "firmware_sim": {"vehicle", "person", "wheel", "ride", "ground", "luck"},
 }  # fmt: skip

@@ -1,0 +1,106 @@
+"""What an agent remembers over a restart: the values that are written down, one row each.
+
+Each is frozen: the core replaces a value by another, and whatever is another value than the one last written becomes a
+row of the step's commit. So memory and disk cannot part.
+"""
+
+from collections.abc import Mapping
+from typing import TypeVar
+
+import msgspec
+
+from edge_agent.arrivals import AdaptiveOffset
+from edge_agent.dialogue import Reply
+from shared.features import Pace
+from shared.ledger import FIRST_LINK
+from shared.messages import Estimate
+from shared.quantities import EpochMs, Position
+from shared.work import StopId
+
+T = TypeVar("T", bound=msgspec.Struct)
+
+
+class Change(msgspec.Struct, frozen=True):
+    """A change of order the driver has not answered. `before` is the order last agreed to."""
+
+    change_id: str
+    at_ms: EpochMs
+    why: str
+    before: tuple[StopId, ...]
+    after: tuple[StopId, ...]
+    new_arcs: tuple[tuple[StopId, StopId], ...] = ()
+
+
+class Refused(msgspec.Struct, frozen=True):
+    """A change the driver turned down."""
+
+    at_ms: EpochMs
+    new_arcs: tuple[tuple[StopId, StopId], ...]
+
+
+class Day(msgspec.Struct, frozen=True):
+    """Where the day stands: planned, shown and driven order are three facts.
+
+    `shown` holds the stops still to come, the one under way first. `from_place` is the place last left (None: the
+    depot) and `left_ms` when its work ended; `set_off_ms` when the leg under way began. `said_heading` is where the
+    driver said he was going, which outlives a stand at another stop that came to nothing.
+    """
+
+    planned: tuple[StopId, ...] = ()
+    shown: tuple[StopId, ...] = ()
+    driven: tuple[StopId, ...] = ()
+    shift: str = "waiting"
+    heading_to: StopId | None = None
+    said_heading: StopId | None = None
+    at_stop: StopId | None = None
+    arrived_ms: EpochMs | None = None
+    from_place: StopId | None = None
+    from_position: Position | None = None
+    left_ms: EpochMs | None = None
+    set_off_ms: EpochMs | None = None
+    set_off_odometer_m: float = 0.0
+    scans: tuple[str, ...] = ()
+    rest_began_ms: EpochMs | None = None
+    is_rest_taken: bool = False
+    change: Change | None = None
+    refused: tuple[Refused, ...] = ()
+    arcs_used: int = 0
+
+
+class Books(msgspec.Struct, frozen=True):
+    """What outlives every day: the highest epoch heard, the chain of decisions, and how many were made."""
+
+    epoch: int = 0
+    link: str = FIRST_LINK
+    decisions: int = 0
+
+
+class Learned(msgspec.Struct, frozen=True):
+    """What this van and driver have taught: the day's pace on legs and at doors, and the models' offsets."""
+
+    day: str = ""
+    legs: Pace = Pace()
+    stops: Pace = Pace()
+    leg_offset: AdaptiveOffset = AdaptiveOffset()
+    stop_offset: AdaptiveOffset = AdaptiveOffset()
+
+
+class SaidToHub(msgspec.Struct, frozen=True):
+    """The estimates last said, and the risk each stop was in then."""
+
+    estimates: tuple[Estimate, ...] = ()
+    risks: dict[StopId, str] = {}
+
+
+class Answered(msgspec.Struct, frozen=True):
+    """What the page was answered under one idempotency key."""
+
+    at_ms: EpochMs
+    fingerprint: str
+    reply: Reply
+
+
+def read_part(room: Mapping[str, bytes], key: str, kind: type[T]) -> T | None:
+    """The value kept under a key of a room; None when there is none."""
+    value = room.get(key)
+    return None if value is None else msgspec.json.decode(value, type=kind)
