@@ -18,8 +18,8 @@ from deploy.stack import DidNotStart
 
 LATE_VAN, CUT_VAN, LUCKLESS_VAN = VANS
 LOOK_EVERY_S = 0.25
-TROUBLE_AGAIN_AFTER_S = 45.0
-HELD_UP_MIN = 20.0
+TROUBLE_AGAIN_AFTER_S = 30.0
+HELD_UP_MIN = 30.0
 
 
 class Check:
@@ -67,21 +67,23 @@ class Check:
                 self._trouble(van)
 
     def _trouble(self, van: str) -> None:
-        try:
-            if van == LATE_VAN and "resequenced" not in self.proven:
-                self._note(self._luck.close_street_ahead(van))
-                self._note(self._luck.hold_up(van, HELD_UP_MIN))
-            elif van == CUT_VAN and "cut_off" not in self.proven and not self._was_cut:
+        if van == CUT_VAN:
+            if "cut_off" in self.proven or (self._was_cut and not self._luck.cut[van]):
+                return
+            if not self._was_cut:
                 self._cut_at_ms = self._stage.clock.now_ms()
-                self._note(self._luck.pull_cable(van))
-                self._note(self._luck.hold_up(van, HELD_UP_MIN))
-            elif van == CUT_VAN and self._luck.cut[van]:
-                self._note(self._luck.hold_up(van, HELD_UP_MIN))
-            elif van == LUCKLESS_VAN and "window_moved" not in self.proven:
-                self._note(self._luck.customer_out(van))
-                self._note(self._luck.hold_up(van, HELD_UP_MIN))
+                self._wish(self._luck.pull_cable, van)
+        elif {"resequenced", "window_moved"} <= self.proven.keys():
+            return
+        else:
+            self._wish(self._luck.close_street_ahead if van == LATE_VAN else self._luck.customer_out, van)
+        self._wish(self._luck.hold_up, van, HELD_UP_MIN)
+
+    def _wish(self, luck: Callable[..., str], *what: Any) -> None:
+        try:
+            self._note(luck(*what))
         except NoLuck as not_now:
-            self._note(f"{van}: not now: {not_now}")
+            self._note(f"{what[0]}: not now: {not_now}")
 
     @property
     def _was_cut(self) -> bool:
@@ -93,9 +95,8 @@ class Check:
         return bool(state["driven"]) and len(state["remaining"]) > 3
 
     def _a_van_resequenced_itself(self) -> dict[str, Any] | None:
-        for decision in self._decisions(LATE_VAN):
-            return self._hops(decision)
-        return None
+        found = self._decisions(LATE_VAN) or self._decisions(LUCKLESS_VAN)
+        return self._hops(found[0]) if found else None
 
     def _hops(self, decision: dict[str, Any]) -> dict[str, Any]:
         return {

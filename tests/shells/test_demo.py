@@ -10,7 +10,12 @@ ROOT = Path(__file__).resolve().parents[2]
 
 def waywarden(*words: str, patience_s: float = 60) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
-        [sys.executable, "-m", "deploy", *words], cwd=ROOT, capture_output=True, text=True, timeout=patience_s
+        [sys.executable, "-m", "deploy", *words],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=patience_s,
+        check=False,
     )
 
 
