@@ -16,6 +16,8 @@ from shared.work import AgentId
 
 LONGEST_NAME = 64
 KEPT_OF_UNREADABLE = 4_096
+MOST_COUNTED = 1 << 53
+"""JSON may hold any number; no sequence and no instant of ours needs more than a double keeps exactly."""
 
 
 class SenderWrong(Refused):
@@ -78,6 +80,8 @@ def _event(party: AgentId, payload: bytes) -> Spoke | Unreadable:
         return _unreadable(party, payload, why)
     if numbered.sender != party:
         raise SenderWrong(f"{party} speaks as {numbered.sender}")
+    if not (0 <= numbered.seq < MOST_COUNTED and 0 <= numbered.said_ms < MOST_COUNTED):
+        raise wire.UnknownMessage(f"{party} says number {numbered.seq} at {numbered.said_ms}, expected 0 to 2**53")
     return Spoke(numbered)
 
 
@@ -88,5 +92,7 @@ def _unreadable(party: AgentId, payload: bytes, why: wire.UnknownMessage) -> Unr
         raise why from None
     if placed.sender != party:
         raise SenderWrong(f"{party} speaks as {placed.sender}") from None
+    if not 0 <= placed.seq < MOST_COUNTED:
+        raise why
     text = payload[:KEPT_OF_UNREADABLE].decode(errors="replace")
     return Unreadable(placed.sender, placed.boot, placed.stream, placed.seq, text, str(why)[:500])

@@ -90,6 +90,9 @@ shorter than a window.
 
 MOST_JOB_FAILURES = 4
 
+FARTHEST_MS = 7 * 24 * 3_600_000
+"""An estimate farther from now than a week is a mistake in units or a clock that does not know the time."""
+
 TOLD_WHEN_HELD = frozenset({"imminent", "too_often", "too_soon"})
 """Rules whose forbidding is itself a decision somebody may ask about: somebody could have been told, and was not. Where
 there is nothing better to tell (the slot ends, the shift is too small) nothing was decided.
@@ -299,7 +302,7 @@ class HubCore:
         presence = event.presence
         if not presence.is_there and presence.life != record.life:
             return  # The will of a process that another has already replaced.
-        if presence.is_there and presence.life != record.life:
+        if presence.is_there and (presence.life != record.life or not record.is_there):
             self._senders[event.agent].repeat_all()
         self._put_agent(record, is_there=presence.is_there, life=presence.life)
 
@@ -461,7 +464,7 @@ class HubCore:
 
     def _ours(self, agent: AgentId, order: Iterable[StopId]) -> tuple[StopId, ...]:
         """The stops of an order that are this agent's and not done; others are not its to order."""
-        found = (self._stops.get(stop_id) for stop_id in order)
+        found = (self._stops.get(stop_id) for stop_id in dict.fromkeys(order))
         return tuple(
             stop.stop_id for stop in found if stop is not None and stop.agent == agent and stop.state != "done"
         )
@@ -470,6 +473,8 @@ class HubCore:
         agent = numbered.sender
         if not estimates:
             return
+        for estimate in estimates:
+            self._refuse_absurd(estimate)
         order = self._ours(agent, (estimate.stop_id for estimate in estimates))
         known = set(order)
         heard = tuple(estimate for estimate in estimates if estimate.stop_id in known)
@@ -485,9 +490,20 @@ class HubCore:
         )
         self._step.to_judge[agent] = _Heard(numbered.said_ms, heard, cause, decided)
 
+    def _refuse_absurd(self, estimate: Estimate) -> None:
+        now_ms = self._step.now.domain_ms
+        instants = (now_ms - FARTHEST_MS, estimate.p10_ms, estimate.p50_ms, estimate.p90_ms, now_ms + FARTHEST_MS)
+        if list(instants) != sorted(instants):
+            raise NotActedOn(
+                f"stop '{estimate.stop_id}' is expected at {estimate.p10_ms}, {estimate.p50_ms}, {estimate.p90_ms}, "
+                f"expected rising instants within a week of {now_ms}"
+            )
+
     def _follow(self, numbered: Numbered, decision: Decision) -> None:
         """Keep an agent's decision, and say so when it does not follow from the one before it."""
         node = numbered.sender
+        if not 0 <= decision.at_ms < 1 << 53:
+            raise NotActedOn(f"decision '{decision.decision_id}' is of {decision.at_ms}, expected epoch milliseconds")
         chain = self._chains.get(node) or Chain(node)
         follows = decision.previous == chain.link and decision.by == node
         self._keep(chain, decision, follows)
@@ -951,6 +967,14 @@ class HubCore:
             self._notice_failed(NoticeFailed(event.job.need, event.why, False))
             return
         tries = self._fail(event.job.need)
+        if isinstance(event.job, LegTimesWanted) and tries.failures == MOST_JOB_FAILURES:
+            self._decide(
+                "leg_times_failed",
+                f"{event.job.agent} drives on with its old leg times: {event.why}.",
+                f"the roads are at version {event.job.roads_version}",
+                about=(event.job.agent,),
+                verdict="asked again every two minutes; a person should look",
+            )
         need = self._needs.get("plan")
         if need is not None and need.need == event.job.need and tries.failures >= MOST_JOB_FAILURES:
             self._settle(event.job.need)
@@ -1051,7 +1075,7 @@ class HubCore:
         return self._identity.clock_face(instant_ms)
 
     def _face(self, window: TimeWindow) -> str:
-        return f"{self._clock(window.opens_ms)} to {self._clock(window.closes_ms)}"
+        return f"{self._clock(window.opens_ms)}-{self._clock(window.closes_ms)}"
 
 
 def _stop_id(order: Order) -> StopId:

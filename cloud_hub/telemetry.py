@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 
-from cloud_hub.door import LONGEST_NAME, RegionWrong, SenderWrong
+from cloud_hub.door import LONGEST_NAME, MOST_COUNTED, RegionWrong, SenderWrong
 from cloud_hub.storage import Segment, Taken, TelemetryStore
 from shared import topics, wire
 from shared.logs import log
@@ -77,10 +77,11 @@ class FastLane:
         if batch.sender != place.party or len(batch.sender) > LONGEST_NAME or not self._is_known(batch.sender):
             raise SenderWrong(f"{place.party} speaks as {batch.sender}, expected a known agent on its own topic")
         samples = len(batch.at_ms)
-        if batch.seq < 1 or not samples or not 0 <= int(batch.at_ms.min()) <= int(batch.at_ms.max()) < 1 << 53:
+        is_numbered = 1 <= batch.seq < MOST_COUNTED
+        if not (is_numbered and samples and int(batch.at_ms.min()) >= 0 and int(batch.at_ms.max()) < MOST_COUNTED):
             raise wire.TelemetryGarbled(f"batch {batch.seq} of {samples} samples, expected dated ones numbered from 1")
         from_ms, to_ms = EpochMs(int(batch.at_ms.min())), EpochMs(int(batch.at_ms.max()))
-        thinned = max(0, batch.thinned)
+        thinned = min(max(0, batch.thinned), 1 << 31)
         return Segment(batch.sender, batch.boot, batch.seq, from_ms, to_ms, samples, thinned, heard.payload)
 
     def _commit_for_ever(self) -> None:

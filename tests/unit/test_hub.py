@@ -30,8 +30,12 @@ from shared.contracts import LegTimes
 from shared.ledger import FIRST_LINK, Decision
 from shared.messages import (
     Ack,
+    AgentEvent,
     AgentStarted,
     Arrived,
+    ChangeAnswered,
+    Decided,
+    Estimate,
     EstimatesMoved,
     HeadingTo,
     Numbered,
@@ -150,7 +154,7 @@ def test_leaving_the_slot_is_told_as_a_breach() -> None:
     hub.hour = 9
     hub.say(EstimatesMoved((estimate("stop-1", 11.5),), "held up"))
     (notice,) = [n for n in hub.documents("notices", Notice).values() if n.kind == "breach"]
-    assert notice.sentence.startswith("Order order-1 leaves its slot 09:00 to 11:00")
+    assert notice.sentence.startswith("Order order-1 leaves its slot 09:00-11:00")
     assert hub.documents("promises", Promise)["stop-1"].is_breached
 
 
@@ -426,6 +430,69 @@ def test_however_messages_are_lost_repeated_and_reordered_each_is_taken_once_and
     records = hub.documents("stops", StopRecord)
     assert [len(records[f"stop-{k}"].visits) for k in range(1, 8)] == [1] * 7
     assert hub.documents("agents", AgentRecord)["van-1"].events_taken == 7
+
+
+def test_an_estimate_from_another_age_is_a_dead_letter_not_a_crash(hub: Driven) -> None:
+    absurd = msgspec.structs.replace(estimate("stop-1", 10), p90_ms=EpochMs(1 << 62))
+    hub.say(EstimatesMoved((absurd,), "clock unknown"), HeadingTo(StopId("stop-1")))
+    assert len(hub.documents("dead_letters", DeadLetter)) == 1
+    assert hub.documents("stops", StopRecord)["stop-1"].state == "heading"
+
+
+def test_roads_that_do_not_answer_are_on_record(hub: Driven) -> None:
+    jobs = hub.take(ClosuresAsked((17,), True, "Main Street", "", "anna")).jobs
+    for _ in range(4):
+        hub.take(JobFailed(jobs[0], "no way through"))
+        hub.real_ms += 300_000
+        jobs = hub.take().jobs
+    assert hub.decisions()[-1].kind == "leg_times_failed"
+    assert len(jobs) == 1
+
+
+anything = st.integers(-(2**63), 2**63 - 1)
+ids = st.sampled_from(["stop-1", "stop-2", "stop-3", "stop-9", ""]).map(StopId)
+orders_of_ids = st.lists(ids, max_size=5).map(tuple)
+guesses = st.lists(st.builds(Estimate, ids, anything, anything, anything), max_size=4).map(tuple)
+near = st.integers(0, 24 * 60).map(lambda minute: EpochMs(at(0) + minute * MINUTE))
+near_guesses = st.lists(
+    st.tuples(ids, st.lists(near, min_size=3, max_size=3).map(sorted)).map(lambda e: Estimate(e[0], *e[1])), max_size=4
+).map(tuple)
+visits = st.builds(
+    Visit, ids, st.sampled_from(Outcome), anything, anything, st.builds(Proof, st.just(()), st.none(), anything)
+)
+said = st.one_of(
+    st.builds(AgentStarted, st.text(max_size=5), st.text(max_size=5), anything),
+    st.builds(PlanTaken, anything),
+    st.builds(PlanRefused, anything, st.text(max_size=9)),
+    st.builds(ShiftChanged, st.sampled_from(["begun", "ended", "on_break", "dancing"])),
+    st.builds(HeadingTo, ids, st.booleans()),
+    st.builds(Arrived, ids),
+    st.builds(Visited, visits),
+    st.builds(EstimatesMoved, guesses | near_guesses, st.text(max_size=9)),
+    st.builds(
+        Resequenced, st.text(max_size=5), anything, orders_of_ids, orders_of_ids, st.just(own_decision(1)), near_guesses
+    ),
+    st.builds(
+        ChangeAnswered, st.text(max_size=5), st.sampled_from(["seen", "refused", "eaten"]), st.just(""), orders_of_ids
+    ),
+    st.builds(Decided, st.just(own_decision(1))),
+)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(said, max_size=15))
+def test_whatever_an_agent_says_the_hub_lives_acknowledges_it_and_keeps_its_promises(story: list[AgentEvent]) -> None:
+    hub = Driven()
+    hub.plan(THREE, HOURS)
+    for place, event in enumerate(story):
+        hub.hour = 7 + place / 4
+        made = hub.say(event)
+        assert [wire.decode_ack(e.payload).upto for e in made.envelopes] == [place + 1]
+    hub.wake_up()
+    for promise in hub.documents("promises", Promise).values():
+        assert promise.told.within(promise.slot) or promise.is_breached
+    records = hub.documents("stops", StopRecord)
+    assert all(len({v.arrived_ms for v in record.visits}) == len(record.visits) for record in records.values())
 
 
 def test_the_hub_speaks_only_signed_commands(hub: Driven) -> None:
