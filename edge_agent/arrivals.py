@@ -41,8 +41,10 @@ class Arrivals:
         """P10, P50 and P90 of each stop's beginning of service, epoch milliseconds, float64[n, 3]."""
         if not len(self):
             return np.empty((0, 3))
-        after_s = np.quantile(self._after_s, (0.1, 0.5, 0.9), axis=1).T
-        return self._now_ms + 1000.0 * after_s
+        ordered_s = np.sort(self._after_s, axis=1)
+        before, share = np.divmod(np.array((0.1, 0.5, 0.9)) * (SCENARIOS - 1), 1.0)
+        below_s, above_s = ordered_s[:, before.astype(int)], ordered_s[:, before.astype(int) + 1]
+        return self._now_ms + 1000.0 * (below_s + share * (above_s - below_s))
 
     def late_probability(self, stop: int, instant_ms: int) -> float:
         """The probability that service at this stop (0 is the next) begins after the instant."""

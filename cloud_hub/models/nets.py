@@ -19,7 +19,8 @@ FARTHEST = 5.0  # Inputs are clipped at 5 deviations: a net must not extrapolate
 class NetRecipe:
     """How nets are trained: hidden widths, decoupled weight decay, passes over the rows, batch, learning rate.
 
-    `stress` weighs a row by the `stress`-th power of its predicted duration: 0 scores proportions, 1 scores minutes.
+    `stress` weighs a row by the `stress`-th power of its predicted duration: 0 scores proportions, 1 scores minutes. Not
+    tried with fewer than `least_rows` rows to train on.
     """
 
     hidden: tuple[int, int] = (48, 24)
@@ -29,6 +30,7 @@ class NetRecipe:
     learning_rate: float = 3e-3
     stress: float = 0.3
     most_steps: int = 12_000
+    least_rows: int = 0
 
 
 @dataclass(frozen=True, slots=True)

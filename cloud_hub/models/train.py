@@ -23,13 +23,17 @@ class TooFewToTrain(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class TreeRecipe:
-    """How trees are grown. The number of rounds is chosen on held-back rows, at most `most_rounds`."""
+    """How trees are grown. The number of rounds is chosen on held-back rows, at most `most_rounds`.
+
+    Not tried with fewer than `least_rows` rows to train on: the more is tried, the more chance decides.
+    """
 
     leaves: int = 12
     least_in_leaf: int = 60
     learning_rate: float = 0.08
     ridge: float = 10.0
     most_rounds: int = 600
+    least_rows: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +48,16 @@ class Recipe:
     tree_columns: tuple[str, ...]
     net_columns: tuple[str, ...]
     baseline: str | None = None
-    trees: tuple[TreeRecipe, ...] = (TreeRecipe(), TreeRecipe(leaves=24, least_in_leaf=100, most_rounds=200))
-    nets: tuple[NetRecipe, ...] = (NetRecipe(), NetRecipe(weight_decay=0.3))
+    trees: tuple[TreeRecipe, ...] = (
+        TreeRecipe(),
+        TreeRecipe(leaves=24, least_in_leaf=100, most_rounds=200),
+        TreeRecipe(leaves=48, least_in_leaf=100, learning_rate=0.1, most_rounds=220, least_rows=30_000),
+    )
+    nets: tuple[NetRecipe, ...] = (
+        NetRecipe(),
+        NetRecipe(weight_decay=0.3),
+        NetRecipe(hidden=(64, 32), weight_decay=0.1, least_rows=30_000),
+    )
     net_shares: tuple[float, ...] = (0.0, 0.25, 0.5, 0.75, 1.0)
     tree_seeds: tuple[int, ...] = (1, 2, 3)
     net_seeds: tuple[int, ...] = (1, 2, 3, 4, 5, 6)
@@ -115,30 +127,32 @@ def fit_blend(
 
     rising = tuple(int(column in recipe.rising) for column in recipe.tree_columns)
     told("choosing trees")
-    grown = [_grow_with_early_stop(seen, target, cut, tree, rising) for tree in recipe.trees]
+    tree_recipes = [tree for tree in recipe.trees if tree.least_rows <= len(rows)]
+    net_recipes = [net for net in recipe.nets if net.least_rows <= len(rows)]
+    grown = [_grow_with_early_stop(seen, target, cut, tree, rising) for tree in tree_recipes]
     tried = [_trees_predict((boosters,), seen[cut:]) for boosters in grown]
     best_tree = min(range(len(grown)), key=lambda index: loss(tried[index]))
     told("choosing nets")
     half_the_nets = recipe.net_seeds[: max(1, len(recipe.net_seeds) // 2)]
-    felt_out = [fit_nets(felt[:cut], target[:cut], net, half_the_nets).predict(felt[cut:]) for net in recipe.nets]
+    felt_out = [fit_nets(felt[:cut], target[:cut], net, half_the_nets).predict(felt[cut:]) for net in net_recipes]
     best_net, share = min(
         ((index, share) for index in range(len(felt_out)) for share in recipe.net_shares),
         key=lambda pair: doubted(pair[1]) * loss((1 - pair[1]) * tried[best_tree] + pair[1] * felt_out[pair[0]]),
     )
     told("growing trees")
     # A quarter more rows carry about a tenth more rounds before they overfit.
-    most = recipe.trees[best_tree].most_rounds
-    rounds = [min(max(1, round(1.1 * booster.current_iteration())), most) for booster in grown[best_tree]]
-    affordable = max(1, recipe.most_leaves // (sum(rounds) * recipe.trees[best_tree].leaves))
+    chosen = tree_recipes[best_tree]
+    rounds = [min(max(1, round(1.1 * booster.current_iteration())), chosen.most_rounds) for booster in grown[best_tree]]
+    affordable = max(1, recipe.most_leaves // (sum(rounds) * chosen.leaves))
     forests = tuple(
         tuple(
-            _grow(seen, target, _settings(level, recipe.trees[best_tree], rising, seed), rounds[index])
+            _grow(seen, target, _settings(level, chosen, rising, seed), rounds[index])
             for index, level in enumerate(LEVELS)
         )
         for seed in recipe.tree_seeds[:affordable]
     )
     told("training nets")
-    nets = fit_nets(felt, target, recipe.nets[best_net], recipe.net_seeds)
+    nets = fit_nets(felt, target, net_recipes[best_net], recipe.net_seeds)
     return Blend(recipe, base_log, forests, nets, share)
 
 
