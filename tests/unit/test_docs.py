@@ -1,0 +1,46 @@
+"""The reference pages name every setting and every command there is."""
+
+from pathlib import Path
+
+import msgspec
+import pytest
+import typer
+
+from cloud_hub.__main__ import app as hub_app
+from cloud_hub.promises import Rule
+from cloud_hub.settings import DepotSetting, HubSettings, VehicleSetting
+from deploy.__main__ import app as front_door
+from edge_agent.settings import AgentSettings
+from firmware_sim.__main__ import app as sim_app
+from firmware_sim.devices.gnss import GnssFaults
+from firmware_sim.van import VanSettings
+
+DOCS = Path(__file__).resolve().parents[2] / "docs"
+
+
+@pytest.mark.parametrize(
+    "kind", [AgentSettings, HubSettings, DepotSetting, VehicleSetting, Rule, VanSettings, GnssFaults]
+)
+def test_every_setting_is_documented(kind: type[msgspec.Struct]) -> None:
+    page = (DOCS / "settings.md").read_text()
+    assert [field for field in kind.__struct_fields__ if f"`{field}`" not in page] == []
+
+
+@pytest.mark.parametrize(
+    ("program", "app"), [("waywarden", front_door), ("cloud-hub", hub_app), ("firmware-sim", sim_app)]
+)
+def test_every_command_is_documented(program: str, app: typer.Typer) -> None:
+    page = (DOCS / "commands.md").read_text()
+    assert [words for words in commands(program, app) if f"`{words}`" not in page] == []
+
+
+def commands(program: str, app: typer.Typer) -> list[str]:
+    names = [command.name or command.callback.__name__ for command in app.registered_commands if command.callback]
+    own = [f"{program} {name}" for name in names]
+    groups = [
+        words
+        for group in app.registered_groups
+        if group.typer_instance is not None
+        for words in commands(f"{program} {group.name}", group.typer_instance)
+    ]
+    return own + groups
