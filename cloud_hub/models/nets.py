@@ -19,8 +19,8 @@ FARTHEST = 5.0  # Inputs are clipped at 5 deviations: a net must not extrapolate
 class NetRecipe:
     """How nets are trained: hidden widths, decoupled weight decay, passes over the rows, batch, learning rate.
 
-    `stress` weighs a row by the `stress`-th power of its predicted duration: 0 scores proportions, 1 scores minutes. Not
-    tried with fewer than `least_rows` rows to train on.
+    `stress` weighs a row by the `stress`-th power of its predicted duration: 0 scores proportions, 1 scores minutes.
+    Not tried with fewer than `least_rows` rows to train on.
     """
 
     hidden: tuple[int, int] = (48, 24)
