@@ -76,6 +76,7 @@ from edge_agent.outlook import (
     route_problem,
     slice_at,
     spans_left,
+    with_margins,
 )
 from edge_agent.sensing import Belief, Fix, Reading, Remembered, Scan, Sensing, limits_at
 from edge_agent.shown import day_shown
@@ -192,6 +193,7 @@ class _Question(msgspec.Struct, frozen=True):
     version: int
     bearing: Bearing
     problem: RouteProblem | None = None
+    plain: RouteProblem | None = None
     trouble_s: int = 0
     seed: int = 0
 
@@ -999,10 +1001,9 @@ class AgentCore:
         self._outlook = outlook
         self._is_page_stale = True
         self._note_whole_spans(question.bearing, predicted.foreseen)
-        why = news(self._said.estimates, self._said.risks, outlook.estimates, outlook.stands)
-        if why:
-            self._tell_estimates(outlook, why)
         self._consider(outlook)
+        if self._improving is None:
+            self._tell_news()
 
     def _look(self, bearing: Bearing, order: tuple[StopId, ...], foreseen: Foreseen) -> Outlook:
         learned = self._learned
@@ -1030,9 +1031,18 @@ class AgentCore:
         if self._stop_said is None and bearing.at_stop_since_ms is not None:
             self._stop_said = (bearing.under_way, tuple(foreseen.stops[0].tolist()))
 
-    def _tell_estimates(self, outlook: Outlook, why: str) -> None:
-        self._said = SaidToHub(outlook.estimates, {stands.stop_id: stands.risk for stands in outlook.stands})
-        self._say(EstimatesMoved(outlook.estimates, why))
+    def _tell_news(self) -> None:
+        """Say the estimates when they have moved.
+
+        Not while a better order is sought: windows should move only for what another order could not save.
+        """
+        outlook = self._outlook
+        if outlook is None or outlook.bearing.order != self._day.shown:
+            return
+        why = news(self._said.estimates, self._said.risks, outlook.estimates, outlook.stands)
+        if why:
+            self._said = SaidToHub(outlook.estimates, {stands.stop_id: stands.risk for stands in outlook.stands})
+            self._say(EstimatesMoved(outlook.estimates, why))
 
     def _take_failed(self, failed: JobFailed) -> None:
         """The need stays; the next look comes with the next minute."""
@@ -1041,6 +1051,7 @@ class AgentCore:
             self._foreseeing, self._foresee_now = None, ""
         if self._improving is not None and failed.job.need == self._improving.need:
             self._improving = None
+            self._tell_news()
 
     # Re-sequencing.
 
@@ -1054,10 +1065,11 @@ class AgentCore:
         if len(orders_beyond(outlook.bearing)) < 2:
             return
         try:
-            problem = route_problem(outlook.bearing, outlook.spans)
+            plain = route_problem(outlook.bearing, outlook.spans)
         except BadRoute:
             self.refused["BadRoute"] += 1
             return
+        problem = with_margins(plain, outlook.bearing, outlook.estimates)
         now = trouble(problem, evaluate(problem, problem.order))
         is_worth_it = is_worth_asking(now, plan.freedom, self._asked_in_vain, self._now.domain_ms)
         if not (is_worth_it or self._have_roads_changed):
@@ -1065,7 +1077,7 @@ class AgentCore:
         self._questions += 1
         need = f"improve/{self._questions}"
         seed = crc32(f"{self.identity.agent}/{plan.plan_version}/{self._now.domain_ms}".encode())
-        self._improving = _Question(need, self._version, outlook.bearing, problem, now.weighted_s, seed)
+        self._improving = _Question(need, self._version, outlook.bearing, problem, plain, now.weighted_s, seed)
         self._have_roads_changed = False
         self._out.jobs.append(Improve(need, outlook.bearing, problem, KERNEL_MS, seed))
 
@@ -1074,11 +1086,15 @@ class AgentCore:
         if question is None or question.need != improved.need or question.problem is None:
             return
         self._improving = None
-        if question.version != self._version:
-            # The day has moved on: an answer to a question no longer asked. The next look asks anew.
-            return
+        # When the day has moved on it is the answer to a question no longer asked; the next look asks anew.
+        if question.version == self._version:
+            self._weigh(question, question.problem, improved)
+        self._tell_news()
+
+    def _weigh(self, question: _Question, problem: RouteProblem, improved: Improved) -> None:
+        """Take a better order, or leave it: by the oracle, the contract and what the driver has said."""
         self._asked_in_vain = (self._now.domain_ms, question.trouble_s)
-        bearing, problem = question.bearing, question.problem
+        bearing = question.bearing
         beyond = orders_beyond(bearing)
         start = bearing.under_way or bearing.from_place or StopId("")
         proposal = propose(problem, beyond, start, improved.nodes)
@@ -1107,13 +1123,14 @@ class AgentCore:
 
     def _change_order(self, question: _Question, proposal: Proposal, improved: Improved, foreseen: Foreseen) -> None:
         bearing, now_ms = question.bearing, self._now.domain_ms
-        problem = question.problem
+        problem, plain = question.problem, question.plain
         assert problem is not None
+        assert plain is not None
         before = self._day.shown
         head = before[: len(before) - len(proposal.before)]
         after = head + proposal.after
         used = self._day.arcs_used + len(proposal.new_arcs)
-        words = sentence(bearing, problem, proposal)
+        words = sentence(bearing, problem, plain, proposal)
         verdict = (
             f"allowed: saves {proposal.gain_s} weighted s of at least {bearing.plan.freedom.least_gain_s},"
             f" {used} of {bearing.plan.freedom.arcs_per_day} arcs changed today"
@@ -1151,8 +1168,9 @@ class AgentCore:
         verdict: str,
     ) -> Decision:
         """Write a decision into the chain: what was known, how old and good it was, what could have been done."""
-        problem = question.problem
+        problem, plain = question.problem, question.plain
         assert problem is not None
+        assert plain is not None
         outlook = self._outlook
         plan = question.bearing.plan
         decision = Decision(
@@ -1163,7 +1181,7 @@ class AgentCore:
             sentence=words,
             cause=trouble(problem, proposal.before_cost).words or "the roads have changed",
             inputs=self._inputs(question.bearing, outlook),
-            alternatives=alternatives(problem, proposal.before, proposal),
+            alternatives=alternatives(problem, plain, proposal.before, proposal),
             chosen=chosen,
             verdict=verdict,
             approved_by=f"contract of plan {plan.plan_version}",

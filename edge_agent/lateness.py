@@ -105,7 +105,8 @@ def trouble(problem: RouteProblem, cost: Cost) -> Trouble:
     weighted = cost.lateness + cost.rest_lateness + cost.shift_overrun
     words = []
     if cost.lateness:
-        words.append(f"late at {_count(sum(late_s > 0 for late_s in _lates(problem, problem.order, cost)), 'stop')}")
+        count = sum(late_s > 0 for late_s in _lates(problem, problem.order, cost))
+        words.append(f"late, or about to be, at {_count(count, 'stop')}")
     if cost.rest_lateness:
         words.append("the break begins too late")
     if cost.shift_overrun:
@@ -180,18 +181,23 @@ def forbidden(
     return ""
 
 
-def alternatives(problem: RouteProblem, beyond: Sequence[StopId], proposal: Proposal) -> tuple[Alternative, ...]:
-    """What could have been done: keep the order, take the best found, or only serve the latest stop next."""
+def alternatives(
+    problem: RouteProblem, plain: RouteProblem, beyond: Sequence[StopId], proposal: Proposal
+) -> tuple[Alternative, ...]:
+    """What could have been done: keep the order, take the best found, or only serve the latest stop next.
+
+    Costs are by `problem`, whose windows close a margin early; lateness is by the windows themselves (`plain`).
+    """
     found = [
-        _alternative("keep the order", problem, problem.order, proposal.before_cost),
-        _alternative("take the best order found", problem, _nodes(beyond, proposal.after), proposal.after_cost),
+        _alternative("keep the order", problem, plain, problem.order, proposal.before_cost),
+        _alternative("take the best order found", problem, plain, _nodes(beyond, proposal.after), proposal.after_cost),
     ]
     lates = _lates(problem, problem.order, proposal.before_cost)
     latest = max(range(len(lates)), key=lambda k: (lates[k], -k), default=0)
     next_first = (problem.order[latest], *problem.order[:latest], *problem.order[latest + 1 :]) if lates else ()
     if latest > 0 and lates[latest] > 0 and not check(problem, next_first):
         what = f"only serve {beyond[latest]} next"
-        found.append(_alternative(what, problem, next_first, evaluate(problem, next_first)))
+        found.append(_alternative(what, problem, plain, next_first, evaluate(problem, next_first)))
     return tuple(found)
 
 
@@ -200,12 +206,14 @@ def _nodes(beyond: Sequence[StopId], order: Sequence[StopId]) -> tuple[int, ...]
     return tuple(node[stop_id] for stop_id in order)
 
 
-def _alternative(what: str, problem: RouteProblem, order: Sequence[int], cost: Cost) -> Alternative:
+def _alternative(
+    what: str, problem: RouteProblem, plain: RouteProblem, order: Sequence[int], cost: Cost
+) -> Alternative:
     changed = cost.changed_arcs // problem.changed_arc_cost if problem.changed_arc_cost else 0
     return Alternative(
         what,
         cost_s=float(cost.total),
-        late_s=float(sum(_lates(problem, order, cost))),
+        late_s=float(sum(_lates(plain, order, cost))),
         driving_s=float(cost.driving),
         changed_arcs=changed,
     )
@@ -216,12 +224,14 @@ def _lates(problem: RouteProblem, order: Sequence[int], cost: Cost) -> list[int]
     return [max(0, begin - problem.latest[node]) for node, begin in zip(order, cost.begins, strict=True)]
 
 
-def sentence(bearing: Bearing, problem: RouteProblem, proposal: Proposal) -> str:
+def sentence(bearing: Bearing, problem: RouteProblem, plain: RouteProblem, proposal: Proposal) -> str:
     """What was changed and why, as a person would say it."""
     before = dict(zip(proposal.before, _lates(problem, problem.order, proposal.before_cost), strict=True))
     nodes = _nodes(proposal.before, proposal.after)
     after = dict(zip(proposal.after, _lates(problem, nodes, proposal.after_cost), strict=True))
-    words = f"{_cause(bearing, before, proposal)}; moved {_count(stops_moved(proposal.before, proposal.after), 'stop')}"
+    truly = dict(zip(proposal.before, _lates(plain, problem.order, proposal.before_cost), strict=True))
+    moved = _count(stops_moved(proposal.before, proposal.after), "stop")
+    words = f"{_cause(bearing, truly, before, proposal)}; moved {moved}"
     kept = sum(before[stop_id] > 0 and after[stop_id] == 0 for stop_id in before)
     less = [before[s] - after[s] for s in before if before[s] - after[s] >= 60 and after[s] > 0]
     more = [after[s] - before[s] for s in before if after[s] - before[s] >= 60]
@@ -238,18 +248,18 @@ def sentence(bearing: Bearing, problem: RouteProblem, proposal: Proposal) -> str
     else:
         words += f" to save {minutes(proposal.before_cost.driving - proposal.after_cost.driving)} min of driving"
     if more:
-        words += (
-            f", {minutes(max(more))} min later at {'one other' if len(more) == 1 else f'{len(more)} others at most'}"
-        )
+        others = "one other" if len(more) == 1 else f"{len(more)} others at most"
+        words += f", {minutes(max(more))} min later at {others}"
     return words
 
 
-def _cause(bearing: Bearing, before: dict[StopId, int], proposal: Proposal) -> str:
-    stop_id, late_s = max(before.items(), key=lambda pair: pair[1], default=(StopId(""), 0))
-    if late_s >= 60:
-        return f"Running {minutes(late_s)} min late at {bearing.stop(stop_id).address}"
-    if late_s > 0:
-        return f"Just missing the window at {bearing.stop(stop_id).address}"
+def _cause(bearing: Bearing, late_s: dict[StopId, int], with_margin_s: dict[StopId, int], proposal: Proposal) -> str:
+    worst = max(late_s, key=lambda stop_id: late_s[stop_id], default=None)
+    tightest = max(with_margin_s, key=lambda stop_id: with_margin_s[stop_id], default=None)
+    if worst is not None and late_s[worst] >= 60:
+        return f"Running {minutes(late_s[worst])} min late at {bearing.stop(worst).address}"
+    if tightest is not None and with_margin_s[tightest] > 0:
+        return f"About to miss the window at {bearing.stop(tightest).address}"
     if proposal.before_cost.shift_overrun:
         return "The shift would end too late"
     if proposal.before_cost.rest_lateness:

@@ -1,5 +1,7 @@
 """What one agent decides, by handing it events."""
 
+import msgspec
+
 from edge_agent.dialogue import ChangeSaid, HeadingSaid, OutcomeSaid, ShiftSaid
 from edge_agent.sensing import Scan
 from shared.ledger import first_broken
@@ -212,10 +214,43 @@ def test_a_late_van_re_sequences_itself_and_says_why() -> None:
     assert changed.after[0] == "s1"
     assert changed.after.index("s6") < changed.before.index("s6")
     assert "keeps its window" in changed.decision.sentence
-    assert changed.decision.sentence.startswith("Running ")
+    assert changed.decision.sentence.startswith("About to miss the window at s6 street 1; moved 1 stop")
     assert [estimate.stop_id for estimate in changed.estimates] == list(changed.after)
     assert rig.shown == list(changed.after)
     assert rig.day["change"]["change_id"] == changed.change_id
+
+
+def test_a_delay_found_at_once_is_told_in_minutes() -> None:
+    rig = Rig()
+    rig.push(plan_of([*row_of_houses(5), stop("s6", 450.0, 60.0, told=(0, 50))]))
+    rig.begin()
+    rig.heads_for("s1")
+    rig.step(after_s=25 * 60)
+    assert rig.events(Resequenced)[0].decision.sentence.startswith("Running 7 min late at s6 street 1")
+
+
+def test_lateness_that_another_order_saves_is_not_said_first() -> None:
+    rig = late_rig()
+    changed = next(k for k, said in enumerate(rig.said) if isinstance(said, Resequenced))
+    earlier = [said.why for said in rig.said[:changed] if isinstance(said, EstimatesMoved)]
+    assert "s6 is late, was at_risk" not in earlier
+
+
+def test_a_stop_told_beyond_its_slot_is_still_wanted_inside_it() -> None:
+    rig = Rig()
+    day = TimeWindow(MORNING_MS, EpochMs(MORNING_MS + 600 * MINUTE_MS))
+    rig.push(
+        plan_of([*row_of_houses(5), msgspec.structs.replace(stop("s6", 450.0, 60.0), slot=_until(50), told=_until(50))])
+    )
+    rig.hub(WindowTold(StopId("s6"), day))
+    rig.begin()
+    rig.heads_for("s1")
+    rig.waits(25)
+    assert rig.events(Resequenced)[0].after.index("s6") < 5
+
+
+def _until(minutes: int) -> TimeWindow:
+    return TimeWindow(MORNING_MS, EpochMs(MORNING_MS + minutes * MINUTE_MS))
 
 
 def test_the_stop_under_way_is_never_moved() -> None:
