@@ -30,7 +30,7 @@ from cloud_hub.events import (
     VehiclesSaid,
     WindowAsked,
 )
-from cloud_hub.fleet import AgentRecord, Candidate, Order, Vehicle
+from cloud_hub.fleet import AgentRecord, Candidate, DeadLetter, Order, Vehicle
 from cloud_hub.geocode import Correction, Corrections, Geocoder, normal_text
 from cloud_hub.roads import Roads, StreetUnknown, Way
 from cloud_hub.settings import HubSettings, VehicleSetting, today, vehicle_objections, vehicle_of
@@ -542,6 +542,15 @@ def _shown(app: FastAPI, desk: Desk, picture: Picture) -> None:
     @app.get("/api/chains", tags=["picture"], summary="How far each node's record of decisions holds")
     def chains() -> Json:
         return Json(picture.chains())
+
+    @app.get(
+        "/api/dead-letters",
+        tags=["picture"],
+        summary="Messages that were taken and could not be acted upon",
+        description="Each with its sender, its place in the stream, the reason, and what was said.",
+    )
+    def dead_letters() -> Json:
+        return Json(list(picture.all("dead_letters", DeadLetter).values()))
 
     @app.get("/api/notices", tags=["picture"], summary="What customers were told, and whether it arrived")
     def notices(

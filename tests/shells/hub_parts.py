@@ -110,6 +110,14 @@ class HubProcess:
         )
 
 
+def start_broker(stack: Stack) -> int:
+    """The port of a broker started in this stack."""
+    (port,) = free_ports(1)
+    stack.start("broker", "deploy.broker", "--port", str(port))
+    stack.wait_for_port("broker", port)
+    return port
+
+
 def some_orders(count: int, slot: tuple[str, str] = ("09:00", "15:00")) -> list[dict[str, Any]]:
     """Orders at addresses of the shipped city, by position, so that nothing is doubtful."""
     return [
@@ -296,4 +304,13 @@ class Inbox:
             assert self._changed.wait_for(claim, patience_s), f"in vain for {patience_s} s: {what}"
 
 
-__all__ = ["AgentStarted", "HubProcess", "Inbox", "RoadsChanged", "StandInAgent", "WindowTold", "some_orders"]
+__all__ = [
+    "AgentStarted",
+    "HubProcess",
+    "Inbox",
+    "RoadsChanged",
+    "StandInAgent",
+    "WindowTold",
+    "some_orders",
+    "start_broker",
+]

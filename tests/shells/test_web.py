@@ -3,6 +3,7 @@
 import json
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -10,8 +11,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from deploy.stack import Stack, free_ports
-from tests.shells.hub_parts import HubProcess, some_orders
+from deploy.stack import Stack
+from tests.shells.hub_parts import HubProcess, some_orders, start_broker
 
 PROBLEM = "application/problem+json"
 
@@ -21,10 +22,7 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubProcess]:
     """One hub for all tests of this page, with a day of five orders planned; tests use orders of their own."""
     folder = tmp_path_factory.mktemp("web")
     with Stack(folder / "logs", {}) as stack:
-        (port,) = free_ports(1)
-        stack.start("broker", "deploy.broker", "--port", str(port))
-        stack.wait_for_port("broker", port)
-        hub = HubProcess(stack, port, folder)
+        hub = HubProcess(stack, start_broker(stack), folder)
         hub.plan_day(some_orders(5))
         yield hub
 
@@ -147,6 +145,12 @@ def test_the_interface_describes_itself(hub: HubProcess) -> None:
     assert described["paths"]["/api/orders"]["post"]["requestBody"]["content"]["application/json"]["example"]
 
 
+def test_every_door_of_the_interface_is_in_its_description(hub: HubProcess) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
+    doors = [f"{how.upper()} {path}" for path, methods in hub.get("/openapi.json")["paths"].items() for how in methods]
+    assert [door for door in doors if f"`{door}`" not in page] == []
+
+
 def test_those_who_run_it_see_how_it_is(hub: HubProcess) -> None:
     assert hub.get("/healthz") == {"status": "live"}
     assert hub.get("/readyz") == {"status": "ready"}
@@ -197,7 +201,7 @@ POSTS = (
 )
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.sampled_from(POSTS),
     st.binary(max_size=60)
@@ -212,7 +216,7 @@ def test_garbage_in_a_body_is_refused_by_name_and_the_hub_lives(hub: HubProcess,
     assert hub.get("/healthz") == {"status": "live"}
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.binary(max_size=80) | st.text(max_size=80).map(str.encode))
 def test_garbage_as_a_table_is_refused_by_name_and_the_hub_lives(hub: HubProcess, body: bytes) -> None:
     answer = hub.http.post("/api/orders", content=body, headers={"Content-Type": "text/csv"})
