@@ -213,7 +213,7 @@ def _alternative(
     return Alternative(
         what,
         cost_s=float(cost.total),
-        late_s=float(sum(_lates(plain, order, cost))),
+        late_s=float(sum(_lates(plain, order, evaluate(plain, order)))),
         driving_s=float(cost.driving),
         changed_arcs=changed,
     )

@@ -19,7 +19,7 @@ from shared.contracts import DEPOT_PLACE, LegTimes, Plan, Rest
 from shared.features import Correlation, LegSeen, StopSeen, leg_rows, stop_rows
 from shared.messages import Estimate
 from shared.quantities import EpochMs, Position, TimeWindow, metres_between
-from shared.routes import ALWAYS_OPEN, NEVER_CLOSES, Break, RouteProblem
+from shared.routes import ALWAYS_OPEN, NEVER_CLOSES, Break, RouteProblem, evaluate
 from shared.steps import Job
 from shared.work import Stop, StopId
 
@@ -305,7 +305,7 @@ def route_problem(bearing: Bearing, spans: Spans) -> RouteProblem:
     """The rest of the day beyond the stop under way, as the kernel sees it: seconds counted from the plan's departure.
 
     Node 0 is where it begins (the stop under way, else the place the van stands at), node k + 1 the k-th stop beyond,
-    the last node the depot. Windows are the told ones, inside the hours somebody is there.
+    the last node the depot. Windows close as told and open when a driver would begin.
     """
     plan, beyond = bearing.plan, orders_beyond(bearing)
     base_ms = plan.depart_ms
@@ -347,17 +347,22 @@ def route_problem(bearing: Bearing, spans: Spans) -> RouteProblem:
 
 
 def with_margins(problem: RouteProblem, bearing: Bearing, expected: Sequence[Estimate]) -> RouteProblem:
-    """The same problem with every window closed earlier: by a share of how much later than expected it may get.
+    """The same problem as the promises want it, which the kernel is given: less room at both ends of every window.
 
-    A van on time only if nothing goes wrong is in trouble already; the hub, too, moves a window on its P90.
+    It closes earlier by a share of how much later than expected the van may get there: a van on time only if nothing
+    goes wrong is in trouble already, and the hub, too, moves a window on its P90. And nobody is to be served before the
+    told window opens, unless the present order does so anyway.
     """
     doubts = {estimate.stop_id: (estimate.p90_ms - estimate.p50_ms) / 1000 for estimate in expected}
-    latest = list(problem.latest)
+    begins = evaluate(problem, problem.order).begins
+    earliest, latest = list(problem.earliest), list(problem.latest)
     for node, stop_id in enumerate(orders_beyond(bearing), start=1):
-        room_s = (latest[node] - problem.earliest[node]) / 3
+        told_opens = _seconds(bearing.told_window(stop_id).opens_ms, bearing.plan.depart_ms)
+        earliest[node] = max(earliest[node], min(told_opens, begins[node - 1], latest[node]))
+        room_s = (latest[node] - earliest[node]) / 3
         margin_s = min(MARGIN_SHARE * doubts.get(stop_id, 0.0), MOST_MARGIN_S, room_s)
         latest[node] -= max(0, round(margin_s))
-    return replace(problem, latest=tuple(latest))
+    return replace(problem, earliest=tuple(earliest), latest=tuple(latest))
 
 
 def orders_beyond(bearing: Bearing) -> tuple[StopId, ...]:
@@ -381,17 +386,16 @@ def _leg_factor(bearing: Bearing, spans: Spans) -> float:
 
 
 def _promised(bearing: Bearing, stop: Stop) -> TimeWindow:
-    """When the customer is to be served: as told, within the hours somebody is there, and never after the slot sold.
+    """When service can begin and when it must have begun: as told, within the hours somebody is there and the slot sold.
 
-    A window told beyond its slot has been apologised for; coming inside the slot after all is still what was sold.
+    A driver waits for the slot to open, not for the told window. A window told beyond its slot has been apologised
+    for; coming inside the slot after all is still what was sold.
     """
-    told = bearing.told_window(stop.stop_id)
-    opens = min(told.opens_ms, stop.slot.closes_ms)
-    closes = min(told.closes_ms, stop.slot.closes_ms)
-    hours = stop.open_hours
-    if hours is None or hours.closes_ms < opens or closes < hours.opens_ms:
-        return TimeWindow(opens, closes)
-    return TimeWindow(max(opens, hours.opens_ms), min(closes, hours.closes_ms))
+    opens = _earliest_ms(stop)
+    closes = min(bearing.told_window(stop.stop_id).closes_ms, stop.slot.closes_ms)
+    if stop.open_hours is not None and stop.open_hours.closes_ms >= opens:
+        closes = min(closes, stop.open_hours.closes_ms)
+    return TimeWindow(EpochMs(min(opens, closes)), EpochMs(closes))
 
 
 def _earliest_ms(stop: Stop) -> int:
