@@ -29,6 +29,8 @@ from deploy.stack import DidNotStart
 REFRESH_S = 0.5
 SHOWN_DECISIONS = 9
 SHOWN_WINDOWS = 6
+QUIET_KINDS = frozenset({"window_held"})
+"""Customers left in peace are recorded too; a screen that is glanced at shows what was done."""
 
 
 class Screen:
@@ -58,8 +60,9 @@ class Screen:
     def _look(self) -> None:
         try:
             self._fleet = self._stage.hub.get("/api/fleet").raise_for_status().json()
-            newest = {"newest_first": True, "most": SHOWN_DECISIONS}
-            self._decisions = self._stage.hub.get("/api/decisions", params=newest).raise_for_status().json()
+            newest = {"newest_first": True, "most": 8 * SHOWN_DECISIONS}
+            decisions = self._stage.hub.get("/api/decisions", params=newest).raise_for_status().json()
+            self._decisions = [d for d in decisions if d["kind"] not in QUIET_KINDS][:SHOWN_DECISIONS]
             self._promises = self._stage.hub.get("/api/promises").raise_for_status().json()
             self._is_hub_away = False
         except httpx.HTTPError:
@@ -101,9 +104,9 @@ class Screen:
         layout = Layout()
         layout.split_column(
             Layout(self._heading(), size=3),
-            Layout(self._vans(), size=len(VANS) + 5),
+            Layout(self._vans(), size=len(VANS) + 3),
             Layout(name="story"),
-            Layout(self._footing(), size=4),
+            Layout(self._footing(), size=5),
         )
         layout["story"].split_row(Layout(self._story(), ratio=3), Layout(self._windows(), ratio=2))
         return layout
@@ -144,13 +147,18 @@ class Screen:
             Text(name, "bold"),
             link,
             coming.get("address", "-"),
-            self._time(coming["estimate_ms"][1]) if coming.get("estimate_ms") else "-",
+            self._expected(agent, coming),
             self._span(coming.get("told_ms")),
             late,
             str(agent["stops_done"]),
             str(agent["stops_left"]),
             str(agent["resequenced"]),
         ]
+
+    def _expected(self, agent: dict[str, Any], coming: dict[str, Any]) -> Text | str:
+        if agent["at_stop"] is not None:
+            return Text("at the door", "cyan")
+        return self._time(coming["estimate_ms"][1]) if coming.get("estimate_ms") else "-"
 
     def _story(self) -> Panel:
         lines: list[Text] = []
