@@ -44,6 +44,7 @@ from edge_agent.lateness import (
     arcs,
     forbidden,
     is_worth_asking,
+    is_worth_it,
     lateness,
     minutes,
     news,
@@ -1101,11 +1102,13 @@ class AgentCore:
         if proposal is None:
             self.refused["OrderNotAllowed"] += 1
             return
-        if proposal.gain_s < bearing.plan.freedom.least_gain_s or improved.foreseen is None:
+        freedom = bearing.plan.freedom
+        plain = question.plain or problem
+        if improved.foreseen is None or not is_worth_it(proposal, plain, freedom):
             return
         now_ms = self._now.domain_ms
         lately = [r.new_arcs for r in self._day.refused if now_ms - r.at_ms < REFUSED_FOR_MS]
-        rule = forbidden(proposal, bearing.plan.freedom, self._day.arcs_used, lately)
+        rule = forbidden(proposal, freedom, self._day.arcs_used, lately)
         if rule:
             self._keep(question, proposal, rule, improved)
         else:

@@ -152,6 +152,18 @@ def propose(problem: RouteProblem, beyond: Sequence[StopId], start: StopId, node
     )
 
 
+def is_worth_it(proposal: Proposal, plain: RouteProblem, freedom: Freedom) -> bool:
+    """Whether a proposal gains enough for the disturbance, and not by making what is truly late later.
+
+    The gain is by the problem the kernel was given, with its margins; `plain` is the same day without them.
+    """
+    if proposal.gain_s < freedom.least_gain_s:
+        return False
+    now = trouble(plain, evaluate(plain, plain.order)).weighted_s
+    then = trouble(plain, evaluate(plain, _nodes(proposal.before, proposal.after))).weighted_s
+    return then <= now
+
+
 def arcs(start: StopId, order: Sequence[StopId]) -> list[tuple[StopId, StopId]]:
     """Who follows whom, from where the order begins to the way home."""
     path = [start, *order, StopId("")]

@@ -386,7 +386,7 @@ def _leg_factor(bearing: Bearing, spans: Spans) -> float:
 
 
 def _promised(bearing: Bearing, stop: Stop) -> TimeWindow:
-    """When service can begin and when it must have begun: as told, within the hours somebody is there and the slot sold.
+    """When service can begin and must have begun: as told, within the hours somebody is there and the slot sold.
 
     A driver waits for the slot to open, not for the told window. A window told beyond its slot has been apologised
     for; coming inside the slot after all is still what was sold.

@@ -1,5 +1,7 @@
 """How late, how sure, and whether another order is worth it."""
 
+from dataclasses import replace
+
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -9,6 +11,7 @@ from edge_agent.lateness import (
     arcs,
     forbidden,
     is_worth_asking,
+    is_worth_it,
     news,
     propose,
     stops_moved,
@@ -19,7 +22,7 @@ from shared.contracts import Freedom
 from shared.features import LEG_COLUMNS, STOP_COLUMNS
 from shared.messages import Estimate
 from shared.quantities import EpochMs
-from shared.routes import evaluate
+from shared.routes import NEVER_CLOSES, evaluate
 from shared.work import StopId
 from tests.agents import MINUTE_MS, MORNING_MS, REST, Rig, plan_of, row_of_houses, stop
 
@@ -96,6 +99,20 @@ def test_moving_the_counted_stops_makes_one_order_of_the_other(after: list[StopI
 @given(st.permutations(S[:6]))
 def test_arcs_count_every_stop_and_the_way_home(order: list[StopId]) -> None:
     assert len(arcs(StopId("start"), order)) == 7
+
+
+def test_a_margin_regained_is_not_worth_making_somebody_later() -> None:
+    bearing = bearing_of()
+    plain = route_problem(bearing, spans_left(bearing, *_both(plans_own(bearing, bearing.order))))
+    given = replace(plain, latest=(*plain.latest[:1], 60, *plain.latest[2:6], NEVER_CLOSES, *plain.latest[7:]))
+    proposal = propose(given, bearing.order, StopId(""), (1, 2, 3, 4, 5, 6))
+    assert proposal is not None
+    gains = proposal._replace(gain_s=500)
+    assert is_worth_it(gains, plain, Freedom())
+    assert not is_worth_it(gains._replace(gain_s=100), plain, Freedom())
+    worse = gains._replace(after=gains.after[::-1])
+    later = replace(plain, latest=(*plain.latest[:1], 60, *plain.latest[2:]))
+    assert not is_worth_it(worse, later, Freedom())
 
 
 def _both(foreseen: Foreseen) -> tuple[object, object]:
