@@ -232,6 +232,7 @@ def _identity(settings: HubSettings) -> HubIdentity:
         clock_face=clock_face,
         has_receiver=bool(settings.webhook),
         rule=settings.promises,
+        pace=settings.pace,
     )
 
 

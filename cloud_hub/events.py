@@ -5,6 +5,8 @@ commit; what a job found arrives as its answer and names the need it meets. An a
 there is dropped.
 """
 
+from typing import Annotated
+
 import msgspec
 
 from cloud_hub.fleet import Order, Vehicle
@@ -130,6 +132,18 @@ class Route(msgspec.Struct, frozen=True):
     late_s: int
 
 
+class Pace(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How many times as long stops and legs really take as orders and the map say.
+
+    The map knows no lorry in the way, an order no customer who looks for his glasses. Measured on simulated Helsinki
+    days: 1.2 for both. Plans are judged by it; contracts carry the bare numbers, for agents foresee by models of
+    their own.
+    """
+
+    stops: Annotated[float, msgspec.Meta(ge=0.5, le=3)] = 1.2
+    legs: Annotated[float, msgspec.Meta(ge=0.5, le=3)] = 1.15
+
+
 class PlanWanted(Job, frozen=True):
     """Find the first plan: which vehicle serves which stops, in which order."""
 
@@ -140,6 +154,7 @@ class PlanWanted(Job, frozen=True):
     stops: tuple[Stop, ...]
     closed: tuple[int, ...]
     roads_version: int
+    pace: Pace = Pace()
 
 
 class Planned(msgspec.Struct, frozen=True):

@@ -28,6 +28,7 @@ from cloud_hub.events import (
     NoticeWanted,
     OrderCorrected,
     OrdersHanded,
+    Pace,
     Planned,
     PlanWanted,
     PresenceHeard,
@@ -114,6 +115,7 @@ class HubIdentity:
     clock_face: Callable[[int], str]
     has_receiver: bool = False
     rule: Rule = field(default_factory=Rule)
+    pace: Pace = field(default_factory=Pace)
 
 
 class Self(msgspec.Struct, frozen=True):
@@ -921,6 +923,7 @@ class HubCore:
             stops,
             tuple(sorted(closures.ways)),
             closures.version,
+            self._identity.pace,
         )
 
     def _leg_jobs(self) -> Iterable[Job]:

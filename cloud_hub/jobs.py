@@ -75,8 +75,11 @@ def leg_times(wanted: LegTimesWanted, roads: Roads) -> LegTimesFound:
 def plan(wanted: PlanWanted, roads: Roads, solver: Solver) -> Planned:
     """The fleet's first plan. Raises SolverFailed, and StopsUnreachable when a depot cannot be reached."""
     stops, legs, unserved = _reachable(wanted, roads)
-    tables = {depot_id: table.matrix() for depot_id, table in legs.items()}
-    problem = planning.fleet_problem(wanted.vehicles, wanted.depots, stops, planning.mean_travel(wanted.depots, legs))
+    stops = [planning.paced(stop, wanted.pace) for stop in stops]
+    tables = {depot_id: np.rint(table.matrix() * wanted.pace.legs).astype(np.int32) for depot_id, table in legs.items()}
+    problem = planning.fleet_problem(
+        wanted.vehicles, wanted.depots, stops, planning.mean_travel(wanted.depots, legs, tables)
+    )
     answer = solver.solve(problem)
     routes = [
         _Draft(vehicle, stops, legs[vehicle.depot_id], tables[vehicle.depot_id], order)

@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from cloud_hub.events import Route
+from cloud_hub.events import Pace, Route
 from cloud_hub.fleet import Vehicle
 from cloud_hub.promises import Rule, first_told
 from shared.contracts import LegTimes, Plan, Rest
@@ -78,6 +78,11 @@ class FleetProblem(msgspec.Struct, frozen=True):
     litres: tuple[int, ...]
     work_s: tuple[int, ...]
     vehicles: tuple[VehicleNumbers, ...]
+
+
+def paced(stop: Stop, pace: Pace) -> Stop:
+    """The stop with the time it really takes."""
+    return msgspec.structs.replace(stop, service_s=Seconds(round(stop.service_s * pace.stops)))
 
 
 def window_of(stop: Stop) -> TimeWindow:
@@ -250,10 +255,13 @@ def narrowed(legs: LegTimes, stop_ids: Sequence[StopId]) -> LegTimes:
     )
 
 
-def mean_travel(depots: Sequence[Depot], legs: Mapping[str, LegTimes]) -> npt.NDArray[np.int64]:
+def mean_travel(
+    depots: Sequence[Depot], legs: Mapping[str, LegTimes], tables: Mapping[str, Whole]
+) -> npt.NDArray[np.int64]:
     """The day's mean travel times in seconds between depots and stops: int64 [depots + stops, depots + stops].
 
-    `legs` holds the same places for every depot, by depot id. A slice weighs as long as it lasts.
+    `legs` holds the same places for every depot, by depot id; `tables` their seconds, [slices, 1 + stops, 1 + stops]. A
+    slice weighs as long as it lasts.
     """
     first = legs[depots[0].depot_id]
     ends = np.array(first.slice_ends_ms, dtype=np.int64)
@@ -261,7 +269,7 @@ def mean_travel(depots: Sequence[Depot], legs: Mapping[str, LegTimes]) -> npt.ND
     count, stops = len(depots), len(first.places)
     mean = np.zeros((count + stops, count + stops))
     for node, depot in enumerate(depots):
-        table = np.average(legs[depot.depot_id].matrix(), axis=0, weights=lasts)
+        table = np.average(tables[depot.depot_id], axis=0, weights=lasts)
         mean[count:, count:] = table[1:, 1:]
         mean[node, count:] = table[0, 1:]
         mean[count:, node] = table[1:, 0]

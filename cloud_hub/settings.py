@@ -6,6 +6,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 
+from cloud_hub.events import Pace
 from cloud_hub.fleet import Vehicle
 from cloud_hub.notices import refuse_bad_url
 from cloud_hub.promises import Rule
@@ -53,7 +54,8 @@ class HubSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     city bundle's folder, "" for the one shipped. `zone` is an IANA time zone. `day` (YYYY-MM-DD) is the day to plan,
     "" for today by the hub's clock. `webhook` is where notices go, "" for nowhere: then they are kept. `key_file` holds
     the hub's signing key and is made when absent. `solver_s` is how long the first plan may search, `solver_seed` its
-    seed. `most_body_bytes` bounds a request.
+    seed. `most_body_bytes` bounds a request. `[promises]` are the bounds of telling customers, `[pace]` how many
+    times as long stops and legs really take as orders and the map say.
     """
 
     depots: tuple[DepotSetting, ...]
@@ -72,6 +74,7 @@ class HubSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     solver_seed: int = 1
     most_body_bytes: int = 20_000_000
     promises: Rule = Rule()
+    pace: Pace = Pace()
 
     @property
     def city_folder(self) -> Path:

@@ -81,7 +81,7 @@ def test_travel_is_the_days_mean_with_each_slice_weighed_by_its_length() -> None
     matrix = np.zeros((2, 2, 2), np.int64)
     matrix[0], matrix[1] = 100, 400
     table = LegTimes.from_matrix(1, ("stop-1",), (at(9), at(11)), matrix)  # type: ignore[arg-type]  # A plain string.
-    mean = planning.mean_travel([DEPOT], {"north": table})
+    mean = planning.mean_travel([DEPOT], {"north": table}, {"north": table.matrix()})
     assert mean[0, 1] == mean[1, 0] == 300
     assert stops
 
