@@ -692,6 +692,7 @@ class HubCore:
         return Answer(True, named=(order.order_id,))
 
     def _vehicles_said(self, event: VehiclesSaid) -> Answer:
+        refused: list[tuple[str, str]] = []
         for vehicle in event.vehicles:
             record = self._agents.get(vehicle.agent)
             former = self._vehicles.get(vehicle.agent)
@@ -699,9 +700,15 @@ class HubCore:
                 self._agents.put(vehicle.agent, AgentRecord(vehicle.agent))
                 self._senders[vehicle.agent] = Sender(vehicle.agent, self.boot, "commands", {}, {})
             elif former is not None and former.day != vehicle.day:
+                if record.has_begun and record.shift != "ended" and record.order:
+                    why = f"it is still out on {former.day} with {len(record.order)} stops to go"
+                    refused.append((vehicle.agent, why))
+                    continue
                 self._begin_day(record)
             self._vehicles.put(vehicle.agent, vehicle)
-        return Answer(True, named=tuple(vehicle.agent for vehicle in event.vehicles))
+        late = dict(refused)
+        named = tuple(vehicle.agent for vehicle in event.vehicles if vehicle.agent not in late)
+        return Answer(True, named=named, refused=tuple(refused))
 
     def _begin_day(self, record: AgentRecord) -> None:
         """A new day: yesterday's plan is over, and what it left undone waits again."""

@@ -440,7 +440,8 @@ def _day(app: FastAPI, desk: Desk, picture: Picture) -> None:
         if objections:
             raise Problem(422, objections[0])
         vehicle = vehicle_of(setting, day, desk.settings.zone)
-        _asked(desk, VehiclesSaid((vehicle,)))
+        for _, why_not in _asked(desk, VehiclesSaid((vehicle,))).refused:
+            raise Problem(409, f"vehicle '{agent}' keeps its day: {why_not}")
         return Json(vehicle)
 
 

@@ -21,6 +21,7 @@ from cloud_hub.events import (
     PresenceHeard,
     Spoke,
     Unreadable,
+    VehiclesSaid,
     WindowAsked,
 )
 from cloud_hub.fleet import AgentRecord, Chain, DeadLetter, StopRecord
@@ -52,7 +53,7 @@ from shared.messages import (
 from shared.quantities import EpochMs, TimeWindow
 from shared.steps import Consequences, Job, JobFailed
 from shared.work import AgentId, OrderId, Outcome, Proof, StopId, Visit
-from tests.unit.hub_cases import DAY, MINUTE, VAN, Driven, at, estimate, order, planned, window
+from tests.unit.hub_cases import DAY, MINUTE, VAN, Driven, at, estimate, order, planned, vehicle, window
 
 THREE = [order(1), order(2), order(3)]
 HOURS = [10.0, 11.0, 12.0]
@@ -292,6 +293,19 @@ def test_a_van_under_way_keeps_its_work_when_the_day_is_planned_again(hub: Drive
     answer = hub.take(DayPlanAsked(DAY, "anna")).answers[0]
     assert not answer.is_done
     assert hub.documents("stops", StopRecord)["stop-4"].state == "waiting"
+
+
+def test_a_van_that_is_out_keeps_its_day_and_begins_the_next_when_it_is_back(hub: Driven) -> None:
+    tomorrow = msgspec.structs.replace(vehicle(), day="2026-03-04", begins_ms=at(32), ends_ms=at(40))
+    hub.say(ShiftChanged("begun"))
+    assert hub.take(VehiclesSaid((tomorrow,))).answers[0].refused == (
+        ("van-1", "it is still out on 2026-03-03 with 3 stops to go"),
+    )
+    hub.say(visit("stop-1", 10), ShiftChanged("ended"))
+    assert hub.take(VehiclesSaid((tomorrow,))).answers[0].named == ("van-1",)
+    left = hub.documents("stops", StopRecord)["stop-2"]
+    assert (left.state, left.why_waiting) == ("waiting", "left undone by van-1")
+    assert hub.documents("stops", StopRecord)["stop-1"].state == "done"
 
 
 def test_an_order_already_planned_is_not_changed_by_handing_it_in_again(hub: Driven) -> None:
