@@ -86,6 +86,7 @@ class Hub:
 
     def open(self) -> None:
         """Recover, and begin to listen."""
+        self._solver.warm_up()
         self._thread.start()
         self._runner.post(DepotsSaid(depots_of(self.settings)))
         named = self._vehicles_to_name()

@@ -747,10 +747,12 @@ class HubCore:
         """The vehicles whose shift has not begun, and the stops that wait or are theirs, of orders this day can
         serve.
         """
+        now_ms = self._step.now.domain_ms
         vehicles = tuple(
-            vehicle
+            # Nobody leaves before the plan is asked for, whenever the shift began.
+            msgspec.structs.replace(vehicle, begins_ms=max(vehicle.begins_ms, now_ms))
             for vehicle in self._vehicles.values()
-            if vehicle.day == day and not self._agents[vehicle.agent].has_begun
+            if vehicle.day == day and vehicle.ends_ms > now_ms and not self._agents[vehicle.agent].has_begun
         )
         if not vehicles:
             return (), ()

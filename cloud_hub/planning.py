@@ -44,7 +44,7 @@ class VehicleNumbers(msgspec.Struct, frozen=True):
     begins_s: int
     ends_s: int
     litres: int
-    most_work_s: int
+    most_work_s: tuple[int, ...]
 
 
 FAIR_SHARE = 1.12
@@ -58,6 +58,11 @@ SLACK_SHARE = 0.25
 time to the minute is late on any real day.
 """
 
+PARTS_OF_DAY = 3
+"""Shared as a whole, one van got the morning and another the afternoon, each without slack while it lasted; so every
+third of the stops, by the end of their windows, is shared out apart.
+"""
+
 BETWEEN_STOPS_S = 90
 """A leg between neighbouring stops in town, parking search included, for guessing what a stop's work is."""
 
@@ -66,7 +71,8 @@ class FleetProblem(msgspec.Struct, frozen=True):
     """Vehicles and stops in whole seconds from `origin_ms`; nodes are the depots, then the stops.
 
     `travel` has shape (n, n). `opens_s`, `closes_s`, `service_s`, `litres` have one entry per stop; litres below 0
-    are collected. `work_s` is what a stop adds to a day's work; a vehicle takes at most its `most_work_s`.
+    are collected. `work_s` is what a stop adds to the work of each part of the day; a vehicle takes at most its
+    `most_work_s` of each.
     """
 
     origin_ms: EpochMs
@@ -76,7 +82,7 @@ class FleetProblem(msgspec.Struct, frozen=True):
     closes_s: tuple[int, ...]
     service_s: tuple[int, ...]
     litres: tuple[int, ...]
-    work_s: tuple[int, ...]
+    work_s: tuple[tuple[int, ...], ...]
     vehicles: tuple[VehicleNumbers, ...]
 
 
@@ -132,11 +138,11 @@ def fleet_problem(
                 squeezed_s(vehicle.begins_ms),
                 squeezed_s(vehicle.ends_ms),
                 vehicle.capacity_litres,
-                _fair_share_s(vehicle, vehicles, stops),
+                _fair_share_s(vehicle, vehicles, _work_s(stops)),
             )
             for vehicle in vehicles
         ),
-        work_s=tuple(_work_s(stop) for stop in stops),
+        work_s=_work_s(stops),
     )
 
 
@@ -310,16 +316,22 @@ def _first_estimate(stop_id: StopId, begin_ms: int, since_leaving_s: int) -> Est
     )
 
 
-def _work_s(stop: Stop) -> int:
-    return stop.service_s + BETWEEN_STOPS_S
+def _work_s(stops: Sequence[Stop]) -> tuple[tuple[int, ...], ...]:
+    """Each stop's work, in the part of the day its window ends in."""
+    ranks = {close: rank for rank, close in enumerate(sorted(aimed_at(stop).closes_ms for stop in stops))}
+    parts = [PARTS_OF_DAY * ranks[aimed_at(stop).closes_ms] // max(1, len(stops)) for stop in stops]
+    return tuple(
+        tuple(stop.service_s + BETWEEN_STOPS_S if part == own else 0 for part in range(PARTS_OF_DAY))
+        for stop, own in zip(stops, parts, strict=True)
+    )
 
 
-def _fair_share_s(vehicle: Vehicle, vehicles: Sequence[Vehicle], stops: Sequence[Stop]) -> int:
-    """A vehicle's share of all work, by the length of its shift, with some room; never less than two stops'."""
+def _fair_share_s(vehicle: Vehicle, vehicles: Sequence[Vehicle], work_s: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+    """A vehicle's share of every part, by the length of its shift, with some room; never less than two stops'."""
     shift_ms = vehicle.ends_ms - vehicle.begins_ms
-    share = shift_ms / sum(each.ends_ms - each.begins_ms for each in vehicles)
-    work_s = [_work_s(stop) for stop in stops]
-    return max(round(FAIR_SHARE * share * sum(work_s)), 2 * max(work_s))
+    share = FAIR_SHARE * shift_ms / sum(each.ends_ms - each.begins_ms for each in vehicles)
+    two_stops_s = 2 * max((max(work) for work in work_s), default=0)
+    return tuple(max(round(share * sum(work[k] for work in work_s)), two_stops_s) for k in range(PARTS_OF_DAY))
 
 
 def _break(rest: Rest | None, begins_ms: int) -> Break | None:

@@ -71,6 +71,10 @@ class Solver:
         """The running process; None when there is none now."""
         return None if self._process is None else self._process.pid
 
+    def warm_up(self) -> None:
+        """Start the process, so that the first plan does not wait for it to import what it needs."""
+        self._running()
+
     def solve(self, problem: FleetProblem, iterations: int = 0) -> SolverAnswer:
         """The best routes found within the limit. Raises SolverFailed."""
         process = self._running()
@@ -140,8 +144,8 @@ def search(task: SolverTask) -> SolverAnswer:
         clients=[
             Client(
                 problem.depots + stop,
-                delivery=[max(0, problem.litres[stop]), problem.work_s[stop]],
-                pickup=[max(0, -problem.litres[stop]), 0],
+                delivery=[max(0, problem.litres[stop]), *problem.work_s[stop]],
+                pickup=[max(0, -problem.litres[stop]), *(0 for _ in problem.work_s[stop])],
                 service_duration=problem.service_s[stop],
                 tw_early=problem.opens_s[stop],
                 tw_late=max(problem.opens_s[stop], problem.closes_s[stop]),
@@ -154,7 +158,7 @@ def search(task: SolverTask) -> SolverAnswer:
         vehicle_types=[
             VehicleType(
                 1,
-                capacity=[vehicle.litres, vehicle.most_work_s],
+                capacity=[vehicle.litres, *vehicle.most_work_s],
                 start_depot=vehicle.depot,
                 end_depot=vehicle.depot,
                 tw_early=vehicle.begins_s,
@@ -189,6 +193,8 @@ def search(task: SolverTask) -> SolverAnswer:
 
 def main() -> None:
     """Answer tasks from standard input until it ends."""
+    import pyvrp  # noqa: F401 - half a second, better spent before the first task than in it.
+
     answers = sys.stdout.buffer
     # Whatever a library prints must not stand between our answers.
     sys.stdout = sys.stderr

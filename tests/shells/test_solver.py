@@ -23,8 +23,8 @@ def line(opens: tuple[int, ...], closes: tuple[int, ...], vans: int = 1, most_wo
     side = len(opens) + 1
     return FleetProblem(
         EpochMs(0), 1, [[100 * abs(a - b) for b in range(side)] for a in range(side)], opens, closes,
-        (60,) * len(opens), (0,) * len(opens), (150,) * len(opens),
-        tuple(VehicleNumbers(0, 0, 30_000, 100, most_work_s) for _ in range(vans)),
+        (60,) * len(opens), (0,) * len(opens), ((150, 0),) * len(opens),
+        tuple(VehicleNumbers(0, 0, 30_000, 100, (most_work_s, 0)) for _ in range(vans)),
     )  # fmt: skip
 
 

@@ -105,6 +105,18 @@ def test_a_day_without_orders_or_vehicles_is_not_planned() -> None:
     assert "no vehicle" in answer.why_not
 
 
+def test_a_day_planned_after_the_shift_began_begins_now() -> None:
+    hub = Driven()
+    hub.hour = 9.5
+    hub.plan([order(1)], [12.0])
+    hub.take(OrdersHanded((order(2),)))
+    (wanted,) = hub.take(DayPlanAsked(DAY, "anna")).jobs
+    assert isinstance(wanted, PlanWanted)
+    assert [each.begins_ms for each in wanted.vehicles] == [at(9.5)]
+    hub.hour = 17
+    assert not hub.take(DayPlanAsked(DAY, "anna")).answers[0].is_done
+
+
 def test_a_late_estimate_moves_the_window_and_the_van_is_told(hub: Driven) -> None:
     before = hub.documents("promises", Promise)["stop-2"].told
     hub.hour = 8.5

@@ -60,14 +60,16 @@ def test_the_break_is_cut_out_of_the_solvers_day() -> None:
     assert problem.vehicles[0].ends_s == 8 * 3600 - 1800
 
 
-def test_work_is_shared_by_the_length_of_shifts() -> None:
+def test_every_part_of_the_day_is_shared_by_the_length_of_shifts() -> None:
     short = Vehicle(AgentId("van-2"), "north", "2026-03-03", at(8), at(12))
-    problem = planning.fleet_problem(
-        [van(), short], [DEPOT], [stop(k) for k in range(30)], np.zeros((31, 31), np.int64)
-    )
-    long_share, short_share = (each.most_work_s for each in problem.vehicles)
-    assert long_share == pytest.approx(2 * short_share, abs=2)
-    assert sum(problem.work_s) < long_share + short_share < 1.2 * sum(problem.work_s)
+    stops = [stop(k, slot=window(9, 11 + 2 * (k // 10))) for k in range(30)]
+    problem = planning.fleet_problem([van(), short], [DEPOT], stops, np.zeros((31, 31), np.int64))
+    for part in range(3):
+        all_work_s = sum(work[part] for work in problem.work_s)
+        assert all_work_s == 10 * (180 + planning.BETWEEN_STOPS_S)
+        long_share, short_share = (each.most_work_s[part] for each in problem.vehicles)
+        assert long_share == pytest.approx(2 * short_share, abs=2)
+        assert all_work_s < long_share + short_share < 1.2 * all_work_s
 
 
 def test_doors_of_one_parking_place_are_no_drive_apart() -> None:
