@@ -19,7 +19,7 @@ from deploy.stack import DidNotStart
 LATE_VAN, CUT_VAN, LUCKLESS_VAN = VANS
 LOOK_EVERY_S = 0.25
 TROUBLE_AGAIN_AFTER_S = 30.0
-HELD_UP_MIN = 30.0
+HELD_UP_MIN = 25.0
 
 
 class Check:
@@ -35,7 +35,7 @@ class Check:
         self._inbox = httpx.Client(base_url=f"http://127.0.0.1:{stage.inbox_port}", timeout=5)
         self._trouble_at_s: dict[str, float] = {}
         self._cut_at_ms = 0
-        self._change: dict[str, Any] = {}
+        self._arcs_at_cut = 0
         self.story: list[str] = []
         self.proven: dict[str, dict[str, Any]] = {}
 
@@ -71,6 +71,7 @@ class Check:
             if "cut_off" in self.proven or (self._was_cut and not self._luck.cut[van]):
                 return
             if not self._was_cut:
+                self._arcs_at_cut = self._arcs_changed(CUT_VAN)
                 self._cut_at_ms = self._stage.clock.now_ms()
                 self._wish(self._luck.pull_cable, van)
         elif {"resequenced", "window_moved"} <= self.proven.keys():
@@ -90,9 +91,9 @@ class Check:
         return self._cut_at_ms > 0
 
     def _is_under_way(self, van: str) -> bool:
-        """Whether the van is among its customers: on the stem leg a delay has nothing to re-order yet."""
+        """Whether the van has left the depot and has enough work before it to be put into another order."""
         state = self._luck.tell_van(van, do="state")
-        return bool(state["driven"]) and len(state["remaining"]) > 3
+        return state["phase"] not in ("depot", "done") and len(state["remaining"]) > 3
 
     def _a_van_resequenced_itself(self) -> dict[str, Any] | None:
         found = self._decisions(LATE_VAN) or self._decisions(LUCKLESS_VAN)
@@ -126,13 +127,11 @@ class Check:
         if not self._was_cut:
             return None
         if self._luck.cut[CUT_VAN]:
-            change = self._day(CUT_VAN).get("change")
-            if change is not None and change["at_ms"] > self._cut_at_ms:
-                self._note(f"{CUT_VAN}, alone: {change['why']}")
-                self._change = change
+            if self._arcs_changed(CUT_VAN) > self._arcs_at_cut:
+                self._note(f"{CUT_VAN} re-sequenced itself, alone")
                 self._note(self._luck.plug_cable(CUT_VAN))
             return None
-        told = [d for d in self._decisions(CUT_VAN) if d["at_ms"] >= self._change["at_ms"]]
+        told = [decision for decision in self._decisions(CUT_VAN) if decision["at_ms"] >= self._cut_at_ms]
         fleet = {agent["agent"]: agent for agent in self._stage.hub.get("/api/fleet").raise_for_status().json()}
         on_board = [stop["stop_id"] for stop in self._day(CUT_VAN)["stops"]]
         if told and fleet[CUT_VAN]["is_there"] and fleet[CUT_VAN]["order"] == on_board:
@@ -144,6 +143,11 @@ class Check:
         answer = self._stage.hub.get("/api/decisions", params={"agent": van, "kind": "resequence"})
         decisions: list[dict[str, Any]] = answer.raise_for_status().json()
         return decisions
+
+    def _arcs_changed(self, van: str) -> int:
+        """What the agent says on its own page: while its link is cut the hub cannot know."""
+        counters: dict[str, int] = self._pages[van].get("/api/counters").raise_for_status().json()
+        return counters["arcs_changed_today"]
 
     def _day(self, van: str) -> dict[str, Any]:
         day: dict[str, Any] = self._pages[van].get("/api/day").raise_for_status().json()
