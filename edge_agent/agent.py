@@ -1079,7 +1079,6 @@ class AgentCore:
         need = f"improve/{self._questions}"
         seed = crc32(f"{self.identity.agent}/{plan.plan_version}/{self._now.domain_ms}".encode())
         self._improving = _Question(need, self._version, outlook.bearing, problem, plain, now.weighted_s, seed)
-        self._have_roads_changed = False
         self._out.jobs.append(Improve(need, outlook.bearing, problem, KERNEL_MS, seed))
 
     def _take_improved(self, improved: Improved) -> None:
@@ -1095,6 +1094,7 @@ class AgentCore:
     def _weigh(self, question: _Question, problem: RouteProblem, improved: Improved) -> None:
         """Take a better order, or leave it: by the oracle, the contract and what the driver has said."""
         self._asked_in_vain = (self._now.domain_ms, question.trouble_s)
+        self._have_roads_changed = False
         bearing = question.bearing
         beyond = orders_beyond(bearing)
         start = bearing.under_way or bearing.from_place or StopId("")
