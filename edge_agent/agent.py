@@ -47,6 +47,7 @@ from edge_agent.lateness import (
     is_worth_it,
     lateness,
     minutes,
+    needed_gain_s,
     news,
     propose,
     sentence,
@@ -1104,27 +1105,32 @@ class AgentCore:
             return
         freedom = bearing.plan.freedom
         plain = question.plain or problem
-        if improved.foreseen is None or not is_worth_it(proposal, plain, freedom):
-            return
         now_ms = self._now.domain_ms
+        since_ms = None if self._day.changed_ms is None else now_ms - self._day.changed_ms
+        needed_s = needed_gain_s(freedom, self._day.arcs_used, since_ms)
+        if improved.foreseen is None or not is_worth_it(proposal, plain, needed_s):
+            return
         lately = [r.new_arcs for r in self._day.refused if now_ms - r.at_ms < REFUSED_FOR_MS]
         rule = forbidden(proposal, freedom, self._day.arcs_used, lately)
-        if rule:
+        if rule is not None:
             self._keep(question, proposal, rule, improved)
         else:
-            self._change_order(question, proposal, improved, improved.foreseen)
+            self._change_order(question, proposal, improved, improved.foreseen, needed_s)
 
-    def _keep(self, question: _Question, proposal: Proposal, rule: str, improved: Improved) -> None:
+    def _keep(self, question: _Question, proposal: Proposal, rule: tuple[str, str], improved: Improved) -> None:
         """A better order is known and may not be taken: written down, because somebody may ask why."""
         now_ms = self._now.domain_ms
-        if now_ms - self._kept_at_ms.get(rule[:20], -KEEP_AT_MOST_EVERY_MS) < KEEP_AT_MOST_EVERY_MS:
+        name, why = rule
+        if now_ms - self._kept_at_ms.get(name, -KEEP_AT_MOST_EVERY_MS) < KEEP_AT_MOST_EVERY_MS:
             return
-        self._kept_at_ms[rule[:20]] = now_ms
-        words = f"Kept the order although another would save {minutes(proposal.gain_s)} weighted min: {rule}"
-        decision = self._decide(question, proposal, improved, "keep", words, 0, f"forbidden: {rule}")
+        self._kept_at_ms[name] = now_ms
+        words = f"Kept the order although another would save {minutes(proposal.gain_s)} weighted min: {why}"
+        decision = self._decide(question, proposal, improved, "keep", words, 0, f"forbidden: {why}")
         self._say(Decided(decision))
 
-    def _change_order(self, question: _Question, proposal: Proposal, improved: Improved, foreseen: Foreseen) -> None:
+    def _change_order(
+        self, question: _Question, proposal: Proposal, improved: Improved, foreseen: Foreseen, needed_s: float
+    ) -> None:
         bearing, now_ms = question.bearing, self._now.domain_ms
         problem, plain = question.problem, question.plain
         assert problem is not None
@@ -1135,7 +1141,7 @@ class AgentCore:
         used = self._day.arcs_used + len(proposal.new_arcs)
         words = sentence(bearing, problem, plain, proposal)
         verdict = (
-            f"allowed: saves {proposal.gain_s} weighted s of at least {bearing.plan.freedom.least_gain_s},"
+            f"allowed: saves {proposal.gain_s} weighted s of at least {round(needed_s)},"
             f" {used} of {bearing.plan.freedom.arcs_per_day} arcs changed today"
         )
         decision = self._decide(question, proposal, improved, "resequence", words, 1, verdict)
@@ -1149,7 +1155,7 @@ class AgentCore:
         new_arcs = tuple(arc for arc in arcs(start, proposal.after) if arc not in known)
         change_id = f"{self.identity.agent}-{self._books.decisions}"
         change = Change(change_id, now_ms, words, agreed, after, new_arcs)
-        self._day = msgspec.structs.replace(self._day, shown=after, change=change, arcs_used=used)
+        self._day = msgspec.structs.replace(self._day, shown=after, change=change, arcs_used=used, changed_ms=now_ms)
         moved = msgspec.structs.replace(bearing, order=after)
         outlook = self._look(moved, after, foreseen)
         self._outlook = outlook

@@ -34,6 +34,13 @@ WORSE_S = 360
 """Weighted seconds: two minutes more at one customer."""
 
 
+SETTLED_AFTER_MS = 1_200_000
+"""A driver who got a new order within the last 20 minutes gets another only for three times the gain."""
+FRESH_FACTOR = 3
+DEARER = 2.0
+"""The last arc of the day's budget must gain three times what the first had to."""
+
+
 class Lateness(msgspec.Struct, frozen=True):
     """How one stop stands: expected seconds after the end of its told window, and the chances of missing window and
     slot.
@@ -152,12 +159,22 @@ def propose(problem: RouteProblem, beyond: Sequence[StopId], start: StopId, node
     )
 
 
-def is_worth_it(proposal: Proposal, plain: RouteProblem, freedom: Freedom) -> bool:
-    """Whether a proposal gains enough for the disturbance, and not by making what is truly late later.
+def needed_gain_s(freedom: Freedom, arcs_used: int, since_change_ms: int | None) -> float:
+    """What a change must gain: more when the last one is fresh, and more as the day's budget is used up.
+
+    Without it a bad morning spends the whole budget on a dozen small changes, and the afternoon has none left.
+    """
+    share_used = arcs_used / max(1, freedom.arcs_per_day)
+    is_fresh = since_change_ms is not None and since_change_ms < SETTLED_AFTER_MS
+    return freedom.least_gain_s * (1 + DEARER * share_used) * (FRESH_FACTOR if is_fresh else 1)
+
+
+def is_worth_it(proposal: Proposal, plain: RouteProblem, needed_s: float) -> bool:
+    """Whether a proposal gains what it needs to, and not by making what is truly late later.
 
     The gain is by the problem the kernel was given, with its margins; `plain` is the same day without them.
     """
-    if proposal.gain_s < freedom.least_gain_s:
+    if proposal.gain_s < needed_s:
         return False
     now = trouble(plain, evaluate(plain, plain.order)).weighted_s
     then = trouble(plain, evaluate(plain, _nodes(proposal.before, proposal.after))).weighted_s
@@ -175,22 +192,22 @@ def forbidden(
     freedom: Freedom,
     arcs_used: int,
     refused: Sequence[Sequence[tuple[StopId, StopId]]],
-) -> str:
-    """The rule that forbids a change that is worth it, in words; empty when it may be made.
+) -> tuple[str, str] | None:
+    """The rule that forbids a change that is worth it, by name and in words; None when it may be made.
 
     `refused` holds the new arcs of changes the driver has lately turned down: a proposal that makes half of them again
     is the same change.
     """
     if arcs_used + len(proposal.new_arcs) > freedom.arcs_per_day:
-        return (
+        return "budget", (
             f"it would change {len(proposal.new_arcs)} arcs and {freedom.arcs_per_day - arcs_used} of the day's"
             f" {freedom.arcs_per_day} are left"
         )
     for turned_down in refused:
         again = [arc for arc in turned_down if arc in proposal.new_arcs]
         if again and 2 * len(again) >= len(turned_down):
-            return "the driver has just refused it"
-    return ""
+            return "refused", "the driver has just refused it"
+    return None
 
 
 def alternatives(

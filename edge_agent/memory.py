@@ -65,6 +65,7 @@ class Day(msgspec.Struct, frozen=True):
     change: Change | None = None
     refused: tuple[Refused, ...] = ()
     arcs_used: int = 0
+    changed_ms: EpochMs | None = None
 
 
 class Books(msgspec.Struct, frozen=True):

@@ -12,6 +12,7 @@ from edge_agent.lateness import (
     forbidden,
     is_worth_asking,
     is_worth_it,
+    needed_gain_s,
     news,
     propose,
     stops_moved,
@@ -84,9 +85,19 @@ def test_half_of_a_refused_change_is_the_refused_change() -> None:
     problem = route_problem(bearing, spans)
     proposal = propose(problem, bearing.order, StopId(""), (6, 1, 2, 3, 4, 5))
     assert proposal is not None
-    assert forbidden(proposal, Freedom(), 0, []) == ""
-    assert forbidden(proposal, Freedom(), 0, [proposal.new_arcs[:2]]) == "the driver has just refused it"
-    assert "arcs" in forbidden(proposal, Freedom(arcs_per_day=2), 0, [])
+    assert forbidden(proposal, Freedom(), 0, []) is None
+    assert forbidden(proposal, Freedom(), 0, [proposal.new_arcs[:2]]) == ("refused", "the driver has just refused it")
+    spent = forbidden(proposal, Freedom(arcs_per_day=2), 0, [])
+    assert spent is not None
+    assert spent[0] == "budget"
+
+
+def test_a_change_must_gain_more_when_one_is_fresh_and_as_the_budget_shrinks() -> None:
+    freedom = Freedom(least_gain_s=180, arcs_per_day=60)
+    assert needed_gain_s(freedom, 0, None) == 180
+    assert needed_gain_s(freedom, 30, None) == 360
+    assert needed_gain_s(freedom, 0, 5 * MINUTE_MS) == 540
+    assert needed_gain_s(freedom, 0, 25 * MINUTE_MS) == 180
 
 
 @given(st.permutations(S))
@@ -108,11 +119,11 @@ def test_a_margin_regained_is_not_worth_making_somebody_later() -> None:
     proposal = propose(given, bearing.order, StopId(""), (1, 2, 3, 4, 5, 6))
     assert proposal is not None
     gains = proposal._replace(gain_s=500)
-    assert is_worth_it(gains, plain, Freedom())
-    assert not is_worth_it(gains._replace(gain_s=100), plain, Freedom())
+    assert is_worth_it(gains, plain, 180)
+    assert not is_worth_it(gains._replace(gain_s=100), plain, 180)
     worse = gains._replace(after=gains.after[::-1])
     later = replace(plain, latest=(*plain.latest[:1], 60, *plain.latest[2:]))
-    assert not is_worth_it(worse, later, Freedom())
+    assert not is_worth_it(worse, later, 180)
 
 
 def _both(foreseen: Foreseen) -> tuple[object, object]:
