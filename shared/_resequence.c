@@ -1,22 +1,25 @@
 /* Improve the order of one van's remaining stops until a deadline: the search behind shared/resequence.py.
  *
- * What an order costs is defined by shared/routes.py; this file computes the same number, fast, in integers only, so that a seed and a
- * number of looks give the same order on every architecture.
+ * What an order costs is defined by shared/routes.py; this file computes the same number, fast, in integers only, so
+ * that a seed and a number of looks give the same order on every architecture.
  *
- * The idea. The cost of everything after a position depends on the order before it only through the instant the van arrives there. So each
- * position keeps that cost as a piecewise-linear function of the arrival instant, and a changed stretch is judged exactly by
- * driving the stretch and asking one function: O(length of the stretch + log n). With one slice of travel times and no break
- * the functions are convex and rise only (`hinges`); otherwise they are general, with jumps (`pieces`), and kept only around
- * the instants at which the van is expected, so a promising change is driven to its end before it is believed.
- * Functions are built from the back and only down to where they are asked for: work in one neighbourhood of the route
- * costs the same on a long route as on a short one.
+ * The idea. The cost of everything after a position depends on the order before it only through the instant the van
+ * arrives there. So each position keeps that cost as a piecewise-linear function of the arrival instant, and a changed
+ * stretch is judged exactly by driving the stretch and asking one function: O(length of the stretch + log n). With one
+ * slice of travel times and no break ("plain") the functions are convex and rise only, so their slopes bound from below
+ * what a detour costs and most moves need not be driven at all; otherwise ("timed") they are general, with jumps.
+ * Functions are kept only around the instants at which the van is expected (elsewhere the route is driven on until one
+ * is known, so no judgement is ever a guess) and built from the back only down to where they are asked for: work in one
+ * neighbourhood of the route costs the same on a long route as on a short one.
  *
- * The search is an iterated local search: disturb a neighbourhood, descend (segments of up to three stops move, with or without being
- * reversed, stretches are reversed, stops are swapped), keep or take back. One `look` is one scan of all moves of one
+ * The search is an iterated local search. A round disturbs a neighbourhood (two stretches change places, or strings of
+ * stops are taken out and put back one by one), descends (segments of up to three stops move, either way round,
+ * stretches are reversed, stops are swapped), and is kept or taken back. One `look` is one scan of the moves of one
  * stop, and the only thing counted: nothing depends on the clock except the look at which the search stops.
  *
- * Inside, node 0 is where the van stands when the frozen head is done, nodes 1..m are the stops in the order now driven, node m + 1 is the
- * end (a place without travel when the route is open). Instants count from `leave` in 32 bits, costs in 64.
+ * Inside, node 0 is where the van stands when the frozen head is done, nodes 1..m are the stops in the order now
+ * driven, node m + 1 is the end (a place without travel when the route is open). Instants count from `leave` in 32
+ * bits, costs in 64.
  */
 #include <stdint.h>
 #include <stdlib.h>
@@ -32,7 +35,24 @@
 #define INLINE static inline __attribute__((always_inline))
 #define APART static __attribute__((noinline))
 
-enum { LONGEST_SEGMENT = 3, NEAR = 50, MOST_PIECES = 768, BREADTH = 25 };
+/* Two compiled copies of `function`, chosen by `timed`. */
+#define TWICE(result, function, parameters, ...)                                  \
+    APART result function##_plain parameters { return function(__VA_ARGS__, 0); } \
+    APART result function##_timed parameters { return function(__VA_ARGS__, 1); }
+#define EITHER(function, ...) (timed ? function##_timed(__VA_ARGS__) : function##_plain(__VA_ARGS__))
+
+/* Found by trial on routes of 20 to 200 stops; none is critical. Positions unless said otherwise. */
+enum {
+    LONGEST_SEGMENT = 3,
+    FIRST_NEAR = 12, /* The first descent moves stops this far only: it keeps what is good in the order given. */
+    NEAR = 50,
+    SWAP_NEAR = 15,
+    BREADTH = 25, /* mean legs around the expected instants for which suffix functions are kept */
+    MOST_PIECES = 768,
+    NEIGHBOURS = 24,
+    MOST_REMOVED = 12,
+    LONGEST_STRING = 8,
+};
 
 /* Mirrored by `_Problem` in shared/resequence.py. */
 typedef struct {
@@ -75,12 +95,23 @@ typedef struct {
 } Move;
 enum { MOVE_SEGMENT, REVERSE, SWAP };
 
+/* Of an arc: the cost no clock changes (least driving time + price of a changed arc); plain: service + travel. */
+typedef struct {
+    int32_t arc, travel;
+} Leg;
+
+/* Plain: from instant `at` on, each later unit of arriving adds at least `slope`. */
+typedef struct {
+    int32_t at;
+    int64_t slope;
+} Floor;
+
 typedef struct {
     /* The task, compact. Matrices have side n = m + 2. */
     int m, n, timed;
-    int32_t *arc;    /* cost of an arc that no clock changes: least driving time + price of a changed arc */
-    int32_t *travel; /* plain: service + travel in one; timed: travel per slice */
-    int32_t *least;  /* timed: least travel over the slices */
+    Leg *leg, *leg_into; /* [from][to], and the same by [to][from]: a scan for one stop's places stays in one row */
+    int32_t *travel;     /* timed: travel per slice */
+    int32_t *least;      /* timed: least travel over the slices */
     int slices;
     int32_t *slice_ends;
     int32_t *service, *earliest, *latest;
@@ -93,28 +124,36 @@ typedef struct {
     int64_t break_weight;
     int is_loaded, is_ordered; /* capacity, precedence may bind */
     int64_t load_now, capacity;
-    int32_t *before_start, *before; /* stops that must come before stop u: before[before_start[u] .. before_start[u+1]) */
+    int32_t *before_start,
+        *before; /* stops that must come before stop u: before[before_start[u] .. before_start[u+1]) */
 
     /* The route and what is known along it. Position 0 is the start, m + 1 the end. */
     int32_t *path, *place;
-    Van *van;          /* [position] state when service begins there */
-    int64_t *arcs;     /* arcs into positions 1..r */
-    int64_t *reversed; /* the same arcs driven backwards */
-    int64_t *waits;       /* time waited at positions 1..r */
+    Van *van;             /* [position] state when service begins there */
+    int64_t *arcs;        /* arcs into positions 1..r */
+    int64_t *reversed;    /* the same arcs driven backwards */
     int64_t *late_weight; /* weight of the stops at positions 1..r that are late or just in time */
     int64_t total;
+    /* Plain only: */
+    int32_t *arrives;    /* at position r, before waiting */
+    int64_t *waits;      /* time waited at positions 1..r */
+    int64_t *backward;   /* driving and service from position r back to 0 */
+    int64_t *late_times; /* sum of weight * (backward + latest) of the stops counted in late_weight */
+    Floor *floor;        /* [stop] of the suffix function that begins with it */
 
     /* Suffix functions, valid for positions >= suffix_from. */
     int suffix_from, stride;
-    Piece *pieces;  /* [rested][position][stride] */
-    int32_t *count; /* [rested][position] */
+    Piece *pieces;  /* [rested][stop it begins with][stride] */
+    int32_t *count; /* [rested][stop it begins with] */
     Piece *scratch[2];
     int32_t breadth;       /* functions are kept this far around the instants at which the van is expected */
     int32_t expected_last; /* when the van was expected at the last stop as they were built */
 
     int32_t *best_path, *kept_path, *segment, *queue, *stamp;
     uint8_t *is_queued;
-    int queued, stamp_now;
+    int near, is_far; /* how far moves reach; whether single stops may move anywhere */
+    int queued, stamp_now, neighbour_count;
+    int32_t *neighbours;
     int touched_lo, touched_hi; /* where path and kept_path may differ */
     int64_t best, kept;
 
@@ -164,8 +203,8 @@ static int is_over(const Search *s) {
 
 /* ---- Driving ---- */
 
-#define ARC(s, a, b) ((int64_t)(s)->arc[(a) * (s)->n + (b)])
-#define TRAVEL(s, a, b) ((s)->travel[(a) * (s)->n + (b)])
+#define ARC(s, a, b) ((int64_t)(s)->leg[(a) * (s)->n + (b)].arc)
+#define TRAVEL(s, a, b) ((s)->leg[(a) * (s)->n + (b)].travel)
 
 /* Leaving a for b: `routes.arrival`. */
 static int32_t arrival(const Search *s, int a, int b, int32_t departure) {
@@ -242,28 +281,37 @@ INLINE void drive_from(Search *s, int lo, const int timed) {
     Van van = s->van[lo - 1];
     int64_t arcs = s->arcs[lo - 1], reversed = s->reversed[lo - 1];
     for (int r = lo; r <= s->m + 1; r++) {
-        arcs += ARC(s, path[r - 1], path[r]);
-        reversed += ARC(s, path[r], path[r - 1]);
-        if (!timed) s->waits[r] = s->waits[r - 1] - van.begins - TRAVEL(s, path[r - 1], path[r]);
-        serve(s, &van, path[r], timed);
+        int here = path[r];
+        const Leg *back = &s->leg[here * s->n + path[r - 1]];
+        arcs += ARC(s, path[r - 1], here);
+        reversed += back->arc;
+        int32_t arrives = drive(s, &van, here, timed);
+        arrive(s, &van, here, arrives, timed);
+        int64_t late_weight = van.begins >= s->latest[here] ? s->weight[here] : 0;
+        s->late_weight[r] = s->late_weight[r - 1] + late_weight;
         if (!timed) {
-            s->waits[r] += van.begins;
-            s->late_weight[r] = s->late_weight[r - 1] + (van.begins >= s->latest[path[r]] ? s->weight[path[r]] : 0);
+            s->arrives[r] = arrives;
+            s->waits[r] = s->waits[r - 1] + van.begins - arrives;
+            s->backward[r] = s->backward[r - 1] + back->travel;
+            s->late_times[r] = s->late_times[r - 1] + late_weight * (s->backward[r] + s->latest[here]);
         }
         s->van[r] = van;
         s->arcs[r] = arcs;
         s->reversed[r] = reversed;
-        s->place[path[r]] = r;
+        s->place[here] = r;
     }
     s->total = arcs + van.cost + finish_cost(s, &van);
 }
 
+TWICE(void, drive_from, (Search * s, int lo), s, lo)
+
 /* ---- Suffix functions ---- */
 
+/* Functions are kept by the stop at their position: they stay where they are when stops before them come and go. */
 INLINE Piece *suffix(const Search *s, int rested, int position) {
-    return s->pieces + ((size_t)rested * (s->n + 1) + position) * s->stride;
+    return s->pieces + (size_t)(rested * s->n + s->path[position]) * (size_t)s->stride;
 }
-#define COUNT(s, rested, position) ((s)->count[(rested) * ((s)->n + 1) + (position)])
+#define COUNT(s, rested, position) ((s)->count[(rested) * (s)->n + (s)->path[position]])
 
 /* The piece that holds at `instant`; before the first piece that is the first. */
 INLINE const Piece *piece_at(const Piece *pieces, int count, int32_t instant) {
@@ -281,8 +329,11 @@ INLINE int64_t cost_at(const Piece *piece, int32_t instant) {
     return instant <= piece->from ? piece->cost : piece->cost + (int64_t)piece->slope * (instant - piece->from);
 }
 
-/* Plain: F_r(x) = weight * max(0, y - latest) + F_{r+1}(y + travel), y = max(x, earliest). Convex and rising, so each piece
- * but the first begins with a hinge; unknown can only be the first piece and the last. */
+/* A removed segment seldom brings what follows forward by more than this; the floors of the slopes are taken there. */
+INLINE int32_t usual_saving(const Search *s) { return s->breadth / 8; }
+
+/* Plain: F_r(x) = weight * max(0, y - latest) + F_{r+1}(y + travel), y = max(x, earliest). Convex and rising, so each
+ * piece but the first begins with a hinge; unknown can only be the first piece and the last. */
 static void build_plain(Search *s, int r) {
     int node = s->path[r];
     Piece *out = suffix(s, 0, r);
@@ -347,6 +398,13 @@ static void build_plain(Search *s, int r) {
     COUNT(s, 0, r) = count;
 }
 
+static void set_floor(Search *s, int r) {
+    int32_t at = s->arrives[r] - usual_saving(s);
+    const Piece *piece = piece_at(suffix(s, 0, r), COUNT(s, 0, r), at);
+    int is_rising = piece->slope != UNKNOWN && at >= piece->from;
+    s->floor[s->path[r]] = (Floor){at, is_rising ? piece->slope : 0};
+}
+
 typedef struct {
     Piece *pieces;
     int count, most;
@@ -369,7 +427,8 @@ INLINE void append(Function *f, int32_t from, int64_t cost, int32_t slope) {
         f->pieces[f->count - 1].slope = UNKNOWN;
 }
 
-/* Copy `in` as of instant `from`, up to `until`, shifted so that instant x of it becomes x - shift, raised by `extra`. */
+/* Copy `in` as of instant `from`, up to `until`, shifted so that instant x of it becomes x - shift, raised by `extra`.
+ */
 static void append_shifted(Function *out, const Piece *in, int count, int32_t from, int32_t until, int32_t shift,
                            int64_t extra) {
     const Piece *piece = piece_at(in, count, from), *stop = in + count;
@@ -413,8 +472,10 @@ static void drive_onward(const Search *s, Function *out, int rested, int node, i
     }
 }
 
-/* The function of arriving, from the function of being ready to leave again (`onward`), by the node's window and service. */
-static void serve_before(const Search *s, Function *out, const Function *onward, int node, int32_t from, int32_t until) {
+/* The function of arriving, from the function of being ready to leave again (`onward`), by the node's window and
+ * service. */
+static void serve_before(const Search *s, Function *out, const Function *onward, int node, int32_t from,
+                         int32_t until) {
     int32_t opens = s->earliest[node], closes = s->latest[node], service = s->service[node];
     int64_t weight = s->weight[node];
     int32_t begins = from > opens ? from : opens;
@@ -423,7 +484,8 @@ static void serve_before(const Search *s, Function *out, const Function *onward,
         append(out, from, cost_at(piece, opens + service), piece->slope == UNKNOWN ? UNKNOWN : 0);
         if (until <= opens) return;
     }
-    const Piece *piece = piece_at(onward->pieces, onward->count, begins + service), *stop = onward->pieces + onward->count;
+    const Piece *piece = piece_at(onward->pieces, onward->count, begins + service),
+                *stop = onward->pieces + onward->count;
     for (; piece < stop && piece->from - service < until; piece++) {
         int32_t x = piece->from - service > begins ? piece->from - service : begins;
         int32_t next = piece + 1 < stop ? piece[1].from - service : until;
@@ -436,13 +498,14 @@ static void serve_before(const Search *s, Function *out, const Function *onward,
 
 /* What arriving at the end costs: its window, the shift's end, and a break not yet had. */
 static void build_timed_end(Search *s, int rested) {
-    int node = s->m + 1;
+    int node = s->n - 1;
     int32_t opens = s->earliest[node];
-    Function out = {suffix(s, rested, node), 0, s->stride};
+    Function out = {suffix(s, rested, s->m + 1), 0, s->stride};
     int32_t kinks[3] = {s->latest[node], s->shift_end, s->break_latest};
     int64_t weights[3] = {s->weight[node], s->shift_weight, rested ? 0 : s->break_weight};
     int32_t from = 0, last_pause = opens - s->break_duration;
-    if (!rested && last_pause >= s->break_earliest) { /* Until then the break fits into the wait for the end's window. */
+    if (!rested &&
+        last_pause >= s->break_earliest) { /* Until then the break fits into the wait for the end's window. */
         int64_t cost = over(opens, kinks[0], weights[0]) + over(opens, kinks[1], weights[1]);
         int32_t late = s->break_latest > s->break_earliest ? s->break_latest : s->break_earliest;
         append(&out, 0, cost + over(s->break_earliest, s->break_latest, s->break_weight), 0);
@@ -462,7 +525,7 @@ static void build_timed_end(Search *s, int rested) {
         if (next == INT32_MAX) break;
         x = next;
     }
-    COUNT(s, rested, node) = out.count;
+    COUNT(s, rested, s->m + 1) = out.count;
 }
 
 static void begin_function(Function *out, int32_t from) {
@@ -514,7 +577,8 @@ static void build_timed(Search *s, int r) {
         int32_t first = from > s->break_earliest ? from : s->break_earliest, kink = late > first ? late : first;
         append(&out, from, onward + over(first, late, s->break_weight), is_known ? 0 : UNKNOWN);
         if (kink <= last_pause)
-            append(&out, kink, onward + over(kink, late, s->break_weight), is_known ? (int32_t)s->break_weight : UNKNOWN);
+            append(&out, kink, onward + over(kink, late, s->break_weight),
+                   is_known ? (int32_t)s->break_weight : UNKNOWN);
         x = last_pause + 1;
     }
     if (x < until) serve_before(s, &out, &unrested, node, x, until);
@@ -522,7 +586,8 @@ static void build_timed(Search *s, int r) {
     COUNT(s, 0, r) = out.count;
 }
 
-/* The function of arriving at r as of `instant` is not kept so far from the expected instants: drive on until one is. */
+/* The function of arriving at r as of `instant` is not kept so far from the expected instants: drive on until one is.
+ */
 INLINE int64_t rest_of_route(const Search *s, Van van, int r, int32_t arrives, int64_t limit, const int timed) {
     for (;;) {
         int rested = timed ? van.rested : 0;
@@ -546,6 +611,7 @@ INLINE void build_down_to(Search *s, int position, const int timed) {
     for (int r = s->suffix_from - 1; r >= position; r--) {
         if (!timed) {
             build_plain(s, r);
+            set_floor(s, r);
         } else if (r == s->m + 1) {
             build_timed_end(s, 0);
             build_timed_end(s, 1);
@@ -635,15 +701,18 @@ INLINE int64_t time_cost(const Search *s, Van van, int r, int64_t limit, const i
     return rest_of_route(s, van, r, arrives, limit, timed);
 }
 
-/* Plain: what serving positions r.. costs a van that arrives at `instant`, and by how much at least each later unit adds. */
-INLINE void bound_onward(const Search *s, int r, int32_t instant, int64_t *cost, int64_t *slope) {
+/* The rise of the suffix function of position r at an instant: each later unit of arriving adds at least this. */
+INLINE int64_t slope_at(const Search *s, int r, int32_t instant) {
     const Piece *piece = piece_at(suffix(s, 0, r), COUNT(s, 0, r), instant);
-    if (piece->slope == UNKNOWN) return;
-    *cost = cost_at(piece, instant);
-    *slope = instant < piece->from ? 0 : piece->slope;
+    return piece->slope == UNKNOWN || instant < piece->from ? 0 : piece->slope;
 }
 
-/* Move the segment of `length` stops at position i anywhere within `near` positions, either way round. */
+INLINE int64_t own_lateness(const Search *s, int stop, int64_t begins) {
+    return begins > s->latest[stop] ? (begins - s->latest[stop]) * s->weight[stop] : 0;
+}
+
+/* Move the segment of `length` stops at position i anywhere within `near` positions, either way round.
+ * Wherever it goes, time costs at least what it costs without the segment, plus what its detour delays (plain). */
 INLINE void try_segment(Search *s, int i, int length, int near, Move *best, const int timed) {
     int m = s->m, last = i + length - 1;
     if (i < 1 || last > m) return;
@@ -658,58 +727,73 @@ INLINE void try_segment(Search *s, int i, int length, int near, Move *best, cons
     if (length > 1) {
         int64_t arcs = ARC(s, before, tail) + ARC(s, head, after) - ARC(s, before, head) - ARC(s, tail, after) + turned;
         Van van = s->van[i - 1];
-        if (arcs + van.cost - now < best->change && drive_stretch(s, &van, last, i, best->change + now - arcs, timed))
-            consider(s, best, (Move){arcs + time_cost(s, van, last + 1, best->change + now - arcs, timed) - now, REVERSE, i, length, last, 0});
+        int64_t limit = best->change + now - arcs;
+        if (van.cost < limit && drive_stretch(s, &van, last, i, limit, timed))
+            consider(s, best,
+                     (Move){arcs + time_cost(s, van, last + 1, limit, timed) - now, REVERSE, i, length, last, 0});
     }
 
-    int32_t inside[2] = {0, 0}; /* driving within the segment, either way round */
-    if (!timed)
-        for (int r = i; r < last; r++) inside[0] += TRAVEL(s, path[r], path[r + 1]), inside[1] += TRAVEL(s, path[r + 1], path[r]);
+    Van without = s->van[i - 1];
+    int64_t gone =
+        removed + time_cost(s, without, last + 1, INT64_MAX, timed) - now; /* the change when it just vanishes */
+    if (gone >= best->change) return;
+    const Leg *into[2] = {&s->leg_into[head * s->n], &s->leg_into[tail * s->n]};
+    const Leg *from[2] = {&s->leg[tail * s->n], &s->leg[head * s->n]};
+    int64_t inside_arcs[2] = {0, turned}, inside[2] = {0, 0};
+    if (!timed) {
+        inside[1] = s->backward[last] - s->backward[i];
+        for (int r = i; r < last; r++) inside[0] += TRAVEL(s, path[r], path[r + 1]);
+    }
+    int32_t direct = timed ? 0 : without.begins + TRAVEL(s, before, after);
+    int32_t saved = timed ? 0 : s->arrives[last + 1] - direct;
 
-    Van ahead = s->van[i - 1];
+    Van ahead = without;
+    int reached = last;
     for (int j = last + 1; j <= furthest; j++) {
-        serve(s, &ahead, path[j], timed);
-        if (ahead.cost - now + removed >= best->change) break;
-        int next = path[j + 1];
-        int64_t opened = removed - ARC(s, path[j], next), onward = 0, slope = 0;
-        int32_t direct = 0;
-        if (!timed) direct = ahead.begins + TRAVEL(s, path[j], next);
-        if (!timed) bound_onward(s, j + 1, direct, &onward, &slope);
+        int a = path[j], b = path[j + 1];
+        int64_t opened = gone - (s->arcs[j + 1] - s->arcs[j]);
         for (int way = 0; way < ways; way++) {
-            int first = way ? tail : head, final = way ? head : tail;
-            int64_t arcs = opened + ARC(s, path[j], first) + ARC(s, final, next) + (way ? turned : 0);
-            int64_t limit = best->change + now - arcs;
-            int64_t least = ahead.cost + onward;
+            int64_t change = opened + into[way][a].arc + from[way][b].arc + inside_arcs[way];
+            if (change >= best->change) continue;
             if (!timed) {
-                int32_t detour = ahead.begins + TRAVEL(s, path[j], first) + inside[way] + TRAVEL(s, final, next) - direct;
-                least += slope * detour;
+                Floor floor = s->floor[b];
+                int64_t detour = into[way][a].travel + inside[way] + from[way][b].travel - TRAVEL(s, a, b);
+                if (detour > 0 && s->arrives[j + 1] - saved >= floor.at) change += floor.slope * detour;
+                /* The segment itself gets there no sooner than the van does now, less what its absence saves. */
+                int64_t there = s->van[j].begins - (saved > 0 ? saved : 0) + into[way][a].travel;
+                change += own_lateness(s, way ? tail : head, there);
+                if (length > 1) change += own_lateness(s, way ? head : tail, there + inside[way]);
+                if (change >= best->change) continue;
             }
-            if (least >= limit) continue;
+            for (; reached < j; reached++) serve(s, &ahead, path[reached + 1], timed);
+            int64_t arcs =
+                removed - (s->arcs[j + 1] - s->arcs[j]) + into[way][a].arc + from[way][b].arc + inside_arcs[way];
+            int64_t limit = best->change + now - arcs;
             Van van = ahead;
+            if (van.cost >= limit) continue;
             if (!drive_stretch(s, &van, way ? last : i, way ? i : last, limit, timed)) continue;
-            consider(s, best, (Move){arcs + time_cost(s, van, j + 1, limit, timed) - now, MOVE_SEGMENT, i, length, j, way});
+            consider(s, best,
+                     (Move){arcs + time_cost(s, van, j + 1, limit, timed) - now, MOVE_SEGMENT, i, length, j, way});
         }
     }
 
-    /* Backwards, the part between can only be reached later than now, and what follows later than without the segment. */
-    Van without = s->van[i - 1];
-    int64_t onward = 0, slope = 0;
-    if (!timed) bound_onward(s, last + 1, without.begins + TRAVEL(s, before, after), &onward, &slope);
-    if (removed + without.cost + onward - now >= best->change) return;
+    int64_t slope = timed ? 0 : slope_at(s, last + 1, direct);
+    int64_t onward = gone - removed + now - without.cost; /* what the part after the segment costs at least */
     for (int j = i - 2; j >= nearest; j--) {
-        int next = path[j + 1];
-        int64_t opened = removed - ARC(s, path[j], next);
+        int a = path[j], b = path[j + 1];
+        int64_t opened = gone - (s->arcs[j + 1] - s->arcs[j]);
         for (int way = 0; way < ways; way++) {
-            int first = way ? tail : head, final = way ? head : tail;
-            int64_t arcs = opened + ARC(s, path[j], first) + ARC(s, final, next) + (way ? turned : 0);
-            int64_t limit = best->change + now - arcs - onward;
-            int64_t least = timed ? s->van[j].cost : without.cost;
+            int64_t change = opened + into[way][a].arc + from[way][b].arc + inside_arcs[way];
+            if (change >= best->change) continue;
             if (!timed) {
-                int32_t detour = TRAVEL(s, path[j], first) + inside[way] + TRAVEL(s, final, next) - TRAVEL(s, path[j], next);
+                int64_t detour = into[way][a].travel + inside[way] + from[way][b].travel - TRAVEL(s, a, b);
                 int64_t shift = detour - (s->waits[i - 1] - s->waits[j]);
-                if (shift > 0) least += shift * (slope + s->late_weight[i - 1] - s->late_weight[j]);
+                if (shift > 0 && change + shift * (slope + s->late_weight[i - 1] - s->late_weight[j]) >= best->change)
+                    continue;
             }
-            if (least >= limit) continue;
+            int64_t arcs =
+                removed - (s->arcs[j + 1] - s->arcs[j]) + into[way][a].arc + from[way][b].arc + inside_arcs[way];
+            int64_t limit = best->change + now - arcs - (timed ? 0 : onward);
             Van van = s->van[j];
             if (!drive_stretch(s, &van, way ? last : i, way ? i : last, limit, timed)) continue;
             int is_cheaper = 1;
@@ -727,20 +811,16 @@ INLINE void try_segment(Search *s, int i, int length, int near, Move *best, cons
             }
             if (!is_cheaper) continue;
             limit = best->change + now - arcs;
-            consider(s, best, (Move){arcs + time_cost(s, van, last + 1, limit, timed) - now, MOVE_SEGMENT, i, length, j, way});
+            consider(s, best,
+                     (Move){arcs + time_cost(s, van, last + 1, limit, timed) - now, MOVE_SEGMENT, i, length, j, way});
         }
     }
 }
 
-/* Two compiled copies of `function`, chosen by `timed`. */
-#define TWICE(result, function, parameters, ...)                                             \
-    APART result function##_plain parameters { return function(__VA_ARGS__, 0); }            \
-    APART result function##_timed parameters { return function(__VA_ARGS__, 1); }
-#define EITHER(function, ...) (timed ? function##_timed(__VA_ARGS__) : function##_plain(__VA_ARGS__))
-
 TWICE(void, try_segment, (Search * s, int i, int length, int near, Move *best), s, i, length, near, best)
 
-/* Reverse the stretch from position i to any position up to `near` further. Up to LONGEST_SEGMENT, `try_segment` does it. */
+/* Reverse the stretch from position i to any position up to `near` further. Up to LONGEST_SEGMENT, `try_segment` does
+ * it. */
 INLINE void try_reverse(Search *s, int i, int near, Move *best, const int timed) {
     int m = s->m, furthest = i + near < m ? i + near : m;
     const int32_t *path = s->path;
@@ -750,7 +830,18 @@ INLINE void try_reverse(Search *s, int i, int near, Move *best, const int timed)
                        ARC(s, path[j], path[j + 1]) + (s->reversed[j] - s->reversed[i]) - (s->arcs[j] - s->arcs[i]);
         Van van = s->van[i - 1];
         int64_t limit = best->change + now - arcs;
-        if (van.cost >= limit || !drive_stretch(s, &van, j, i, limit, timed)) continue;
+        if (van.cost >= limit) continue;
+        if (!timed) {
+            /* Without any wait the stops that are late now begin at known instants, and the van goes on at a known one.
+             */
+            int64_t begins = van.begins + TRAVEL(s, path[i - 1], path[j]);
+            int64_t late = (begins + s->backward[j]) * (s->late_weight[j] - s->late_weight[i - 1]) -
+                           (s->late_times[j] - s->late_times[i - 1]);
+            int32_t onward = (int32_t)(begins + s->backward[j] - s->backward[i] + TRAVEL(s, path[i], path[j + 1]));
+            const Piece *piece = piece_at(suffix(s, 0, j + 1), COUNT(s, 0, j + 1), onward);
+            if (piece->slope != UNKNOWN && van.cost + (late > 0 ? late : 0) + cost_at(piece, onward) >= limit) continue;
+        }
+        if (!drive_stretch(s, &van, j, i, limit, timed)) continue;
         consider(s, best, (Move){arcs + time_cost(s, van, j + 1, limit, timed) - now, REVERSE, i, j - i + 1, j, 0});
     }
 }
@@ -763,8 +854,8 @@ INLINE void try_swap(Search *s, int i, int near, Move *best, const int timed) {
     int a = path[i - 1], u = path[i];
     for (int j = i + 2; j <= furthest; j++) {
         int x = path[j];
-        int64_t arcs = ARC(s, a, x) + ARC(s, x, path[i + 1]) + ARC(s, path[j - 1], u) + ARC(s, u, path[j + 1]) - ARC(s, a, u) -
-                       ARC(s, u, path[i + 1]) - ARC(s, path[j - 1], x) - ARC(s, x, path[j + 1]);
+        int64_t arcs = ARC(s, a, x) + ARC(s, x, path[i + 1]) + ARC(s, path[j - 1], u) + ARC(s, u, path[j + 1]) -
+                       ARC(s, a, u) - ARC(s, u, path[i + 1]) - ARC(s, path[j - 1], x) - ARC(s, x, path[j + 1]);
         Van van = s->van[i - 1];
         int64_t limit = best->change + now - arcs;
         if (van.cost >= limit) continue;
@@ -794,7 +885,7 @@ static void enqueue_all(Search *s) {
 
 INLINE void write_segment(Search *s, int lo, int hi, const int timed) {
     memcpy(s->path + lo, s->segment, (size_t)(hi - lo + 1) * sizeof *s->path);
-    drive_from(s, lo, timed);
+    EITHER(drive_from, s, lo);
     if (s->suffix_from <= hi) s->suffix_from = hi + 1;
     if (lo < s->touched_lo) s->touched_lo = lo;
     if (hi > s->touched_hi) s->touched_hi = hi;
@@ -804,13 +895,12 @@ TWICE(void, write_segment, (Search * s, int lo, int hi), s, lo, hi)
 
 /* One look: scan all moves of a stop and make the best one. True when something improved. */
 INLINE int look(Search *s, int stop, const int timed) {
-    int i = s->place[stop], near = NEAR;
+    int i = s->place[stop], near = s->near;
     Move best = {0, 0, 0, 0, 0, 0};
-    build_down_to(s, i - LONGEST_SEGMENT + 1, timed);
-    for (int length = 1; length <= LONGEST_SEGMENT; length++) {
-        EITHER(try_segment, s, i, length, near, &best);
-    }
-    EITHER(try_swap, s, i, near, &best);
+    build_down_to(s, i, timed);
+    for (int length = 1; length <= LONGEST_SEGMENT; length++)
+        EITHER(try_segment, s, i, length, s->is_far && length == 1 ? s->m : near, &best);
+    EITHER(try_swap, s, i, near < SWAP_NEAR ? near : SWAP_NEAR, &best);
     EITHER(try_reverse, s, i, near, &best);
     if (best.change >= 0) return 0;
     int lo, hi;
@@ -846,14 +936,24 @@ static void remember_best(Search *s) {
     memcpy(s->best_path, s->path, (size_t)s->n * sizeof *s->path);
 }
 
+/* A position to disturb, drawn where time is dear: of three the one with most late stops behind it. */
+static int somewhere(Search *s, int positions) {
+    int chosen = 1 + below(s, positions);
+    for (int draw = 1; draw < 3; draw++) {
+        int other = 1 + below(s, positions);
+        if (s->late_weight[other] < s->late_weight[chosen]) chosen = other;
+    }
+    return chosen;
+}
+
 /* Swap two neighbouring stretches somewhere: a double bridge on a small scale. */
 INLINE void disturb(Search *s, const int timed) {
     int m = s->m, times = 1 + below(s, 2);
     for (int time = 0; time < times; time++) {
-        int longest = m < 12 ? m / 2 : (below(s, 4) ? 8 : m / 3 < 50 ? m / 3 : 50);
+        int longest = m < 12 ? m / 2 : (below(s, 3) ? 8 : m / 3 < 50 ? m / 3 : 50);
         int first = 1 + below(s, longest), second = 1 + below(s, longest);
         if (first + second > m) first = second = 1;
-        int lo = 1 + below(s, m - first - second + 1), hi = lo + first + second - 1;
+        int lo = somewhere(s, m - first - second + 1), hi = lo + first + second - 1;
         memcpy(s->segment, s->path + lo + first, (size_t)second * sizeof *s->segment);
         memcpy(s->segment + second, s->path + lo, (size_t)first * sizeof *s->segment);
         if (!is_allowed(s, lo, hi)) continue;
@@ -861,6 +961,137 @@ INLINE void disturb(Search *s, const int timed) {
         int edges[6] = {lo - 1, lo, lo + second - 1, lo + second, hi, hi + 1};
         for (int edge = 0; edge < 6; edge++) enqueue(s, edges[edge]);
     }
+}
+
+/* The nearest other stops of each stop, nearest first. */
+static void find_neighbours(Search *s) {
+    int n = s->n, m = n - 2, most = m - 1 < NEIGHBOURS ? m - 1 : NEIGHBOURS;
+    for (int a = 1; a <= m; a++) {
+        int32_t *near = s->neighbours + a * NEIGHBOURS;
+        int64_t far[NEIGHBOURS];
+        int found = 0;
+        for (int b = 1; b <= m; b++) {
+            if (b == a) continue;
+            int64_t distance = ARC(s, a, b) < ARC(s, b, a) ? ARC(s, a, b) : ARC(s, b, a);
+            if (found == most && distance >= far[found - 1]) continue;
+            int at = found < most ? found++ : found - 1;
+            for (; at > 0 && far[at - 1] > distance; at--) far[at] = far[at - 1], near[at] = near[at - 1];
+            far[at] = distance, near[at] = b;
+        }
+        s->neighbour_count = found;
+    }
+}
+
+/* Between which positions precedence lets `stop` be inserted: after `low`, before `high`. */
+static void bounds_of(const Search *s, int stop, int *low, int *high) {
+    *low = 0, *high = s->m + 1;
+    for (int at = s->before_start[stop]; at < s->before_start[stop + 1]; at++) {
+        int position = s->place[s->before[at]];
+        if (position > *low && position <= s->m && s->path[position] == s->before[at]) *low = position;
+    }
+    for (int r = 1; r < *high; r++)
+        for (int at = s->before_start[s->path[r]]; at < s->before_start[s->path[r] + 1]; at++)
+            if (s->before[at] == stop) *high = r;
+}
+
+/* Put `stop` where it costs least, now and then overlooking a place; returns its position. */
+INLINE int insert_best(Search *s, int stop, const int timed) {
+    int m = s->m, best_at = -1, low = 0, high = m + 1;
+    int64_t lowest = INT64_MAX, now = s->total - s->arcs[m + 1];
+    if (s->is_ordered) bounds_of(s, stop, &low, &high);
+    build_down_to(s, low + 1, timed);
+    int places = high - low, start = below(s, places);
+    for (int step = 0; step < places; step++) {
+        int j = low + (start + step < places ? start + step : start + step - places);
+        int64_t arcs = ARC(s, s->path[j], stop) + ARC(s, stop, s->path[j + 1]) - ARC(s, s->path[j], s->path[j + 1]);
+        if (arcs >= lowest || (best_at >= 0 && below(s, 100) == 0)) continue;
+        Van van = s->van[j];
+        serve(s, &van, stop, timed);
+        int64_t limit = best_at < 0 ? INT64_MAX : lowest + now - arcs;
+        if (van.cost >= limit) continue;
+        int64_t change = arcs + time_cost(s, van, j + 1, limit, timed) - now;
+        if (change < lowest) lowest = change, best_at = j;
+    }
+    if (best_at < 0) best_at = low;
+    int at = best_at + 1;
+    memmove(s->path + at + 1, s->path + at, (size_t)(m + 2 - at) * sizeof *s->path);
+    s->path[at] = stop;
+    s->m++;
+    s->suffix_from = (s->suffix_from > at ? s->suffix_from : at) + 1;
+    EITHER(drive_from, s, at);
+    return at;
+}
+
+TWICE(int, insert_best, (Search * s, int stop), s, stop)
+
+/* Which stops to take out: strings around a stop and around its neighbours on the map. Marks them with the stamp. */
+static int choose_removed(Search *s, int32_t *removed) {
+    int all = s->m, most = all / 2 < MOST_REMOVED ? all / 2 : MOST_REMOVED;
+    int seed = s->path[somewhere(s, all)], goal = 1 + below(s, most), longest = 1 + below(s, LONGEST_STRING);
+    int now = ++s->stamp_now, count = 0;
+    for (int neighbour = -1; neighbour < s->neighbour_count && count < goal; neighbour++) {
+        int stop = neighbour < 0 ? seed : s->neighbours[seed * NEIGHBOURS + neighbour];
+        if (s->stamp[stop] == now) continue;
+        int length = 1 + below(s, longest);
+        int r = s->place[stop] - below(s, length);
+        if (r < 1) r = 1;
+        for (; length > 0 && r <= all && count < goal; r++, length--) {
+            if (s->stamp[s->path[r]] == now) continue;
+            s->stamp[s->path[r]] = now;
+            removed[count++] = s->path[r];
+        }
+    }
+    return count;
+}
+
+/* In random order, or (every other time) those first whose windows close first. */
+static void arrange(Search *s, int32_t *stops, int count) {
+    for (int at = count - 1; at > 0; at--) {
+        int other = below(s, at + 1), stop = stops[at];
+        stops[at] = stops[other], stops[other] = stop;
+    }
+    if (below(s, 2)) return;
+    for (int at = 1; at < count; at++)
+        for (int back = at; back > 0 && s->latest[stops[back]] < s->latest[stops[back - 1]]; back--) {
+            int stop = stops[back];
+            stops[back] = stops[back - 1], stops[back - 1] = stop;
+        }
+}
+
+/* Take out a few strings of stops that lie near each other and put each back where it costs least (Christiaens and
+ * Vanden Berghe 2020, "Slack Induction by String Removals"). 0 when time ran out half way: then the path lacks stops.
+ */
+INLINE int ruin_and_recreate(Search *s, const int timed) {
+    int32_t removed[MOST_REMOVED];
+    int all = s->m, count = choose_removed(s, removed), now = s->stamp_now;
+    int first = all + 1, last = 0, kept = 1;
+    for (int r = 1; r <= all + 1; r++) {
+        int stays = r > all || s->stamp[s->path[r]] != now;
+        if (!stays && r < first) first = r;
+        if (!stays) last = r;
+        if (stays) s->path[kept++] = s->path[r];
+    }
+    s->m = all - count;
+    s->suffix_from = (s->suffix_from > last + 1 ? s->suffix_from : last + 1) - count;
+    EITHER(drive_from, s, first);
+    arrange(s, removed, count);
+    int untouched = all - last; /* positions at the back */
+    for (int at = 0; at < count; at++) {
+        if (is_over(s)) return 0;
+        s->looks++;
+        int position = EITHER(insert_best, s, removed[at]);
+        if (position < first) first = position;
+        if (s->m - position < untouched) untouched = s->m - position;
+    }
+    if (first < s->touched_lo) s->touched_lo = first;
+    if (all - untouched > s->touched_hi) s->touched_hi = all - untouched;
+
+    memcpy(s->segment, s->path + 1, (size_t)all * sizeof *s->segment);
+    int is_hopeless = s->total - s->kept > s->kept / 10 || !is_allowed(s, 1, all);
+    for (int at = 0; at < count && !is_hopeless; at++)
+        for (int beside = -1; beside <= 1; beside++) enqueue(s, s->place[removed[at]] + beside);
+    if (is_hopeless) s->total = INT64_MAX; /* Not worth a descent; the caller takes it back. */
+    return 1;
 }
 
 static void forget_touched(Search *s) {
@@ -894,8 +1125,26 @@ INLINE void return_to_best(Search *s, const int timed) {
     keep(s);
 }
 
+/* From the order given: first near at hand, then further, then single stops to anywhere. */
+INLINE int first_descent(Search *s, const int timed) {
+    s->near = FIRST_NEAR;
+    for (int stage = 0; stage < 3; stage++) {
+        enqueue_all(s);
+        if (!EITHER(descend, s)) return 0;
+        s->near = NEAR;
+        s->is_far = stage == 1;
+    }
+    return 1;
+}
+
+/* Whether a round's outcome is kept: always when it is no worse, else by chance, as in annealing. */
+static int is_kept(Search *s, int64_t heat) {
+    if (s->total <= s->kept) return 1;
+    return s->total < INT64_MAX && s->total - s->kept < (heat * exponential(s)) >> 16;
+}
+
+/* Heat falls to nothing in cycles that grow, each begun from the best order so far: no budget has to be known. */
 INLINE int64_t search(Search *s, const int timed) {
-    drive_from(s, 1, timed);
     s->suffix_from = s->m + 2;
     s->expected_last = s->van[s->m].begins;
     s->best = s->total;
@@ -903,21 +1152,24 @@ INLINE int64_t search(Search *s, const int timed) {
     memcpy(s->kept_path, s->path, (size_t)s->n * sizeof *s->path);
     forget_touched(s);
     if (s->m < 2) return 0;
-    enqueue_all(s);
-    int finished = EITHER(descend, s);
+    int goes_on = first_descent(s, timed);
     remember_best(s);
     keep(s);
-    int64_t rounds = 0, cycle = 50 + 10 * (int64_t)s->m, in_cycle = 0;
-    int64_t hottest = s->arcs[s->m + 1] * 3 / (10 * (s->m + 1));
-    while (finished && !is_over(s)) {
+    if (goes_on) find_neighbours(s);
+    int64_t rounds = 0, cycle = 50 + 2 * (int64_t)s->m, in_cycle = 0;
+    int64_t hottest = s->best / (4 * (s->m + 1));
+    if (hottest > (int64_t)1 << 40) hottest = (int64_t)1 << 40;
+    while (goes_on && !is_over(s)) {
         s->looks++; /* A round in which nothing may be disturbed counts too, or it would never end. */
-        disturb(s, timed);
-        finished = EITHER(descend, s);
+        s->is_far = below(s, 4) == 0;
+        if (below(s, 2))
+            disturb(s, timed);
+        else if (!ruin_and_recreate(s, timed))
+            break;
+        goes_on = EITHER(descend, s);
         remember_best(s);
-        if (!finished) break;
         rounds++;
-        int64_t heat = hottest * (cycle - in_cycle) / cycle;
-        if (s->total <= s->kept || s->total - s->kept < (heat * exponential(s)) >> 16)
+        if (is_kept(s, hottest * (cycle - in_cycle) / cycle))
             keep(s);
         else
             take_back(s, timed);
@@ -946,8 +1198,9 @@ static void *take(Arena *arena, size_t count, size_t size) {
 
 static void lay_out(Search *s, Arena *arena, int pairs) {
     size_t n = (size_t)s->n, states = s->timed ? 2 : 1, slices = s->timed ? (size_t)s->slices : 1;
-    s->arc = take(arena, n * n, sizeof *s->arc);
-    s->travel = take(arena, slices * n * n, sizeof *s->travel);
+    s->leg = take(arena, n * n, sizeof *s->leg);
+    s->leg_into = take(arena, n * n, sizeof *s->leg_into);
+    s->travel = take(arena, s->timed ? slices * n * n : 0, sizeof *s->travel);
     s->least = take(arena, s->timed ? n * n : 0, sizeof *s->least);
     s->slice_ends = take(arena, slices, sizeof *s->slice_ends);
     s->service = take(arena, n, sizeof *s->service);
@@ -962,13 +1215,18 @@ static void lay_out(Search *s, Arena *arena, int pairs) {
     s->van = take(arena, n, sizeof *s->van);
     s->arcs = take(arena, n, sizeof *s->arcs);
     s->reversed = take(arena, n, sizeof *s->reversed);
+    s->arrives = take(arena, n, sizeof *s->arrives);
     s->waits = take(arena, n, sizeof *s->waits);
+    s->backward = take(arena, n, sizeof *s->backward);
+    s->late_times = take(arena, n, sizeof *s->late_times);
+    s->floor = take(arena, n, sizeof *s->floor);
     s->late_weight = take(arena, n, sizeof *s->late_weight);
     s->best_path = take(arena, n, sizeof *s->best_path);
     s->kept_path = take(arena, n, sizeof *s->kept_path);
     s->segment = take(arena, n, sizeof *s->segment);
     s->queue = take(arena, n, sizeof *s->queue);
     s->stamp = take(arena, n, sizeof *s->stamp);
+    s->neighbours = take(arena, n * NEIGHBOURS, sizeof *s->neighbours);
     s->is_queued = take(arena, n, sizeof *s->is_queued);
     s->count = take(arena, states * (n + 1), sizeof *s->count);
     s->stride = s->timed ? MOST_PIECES : s->n + 4;
@@ -1008,20 +1266,27 @@ static int arc_is_new(int a, int b) { return b != a + 1; }
 
 static void fill_matrices(Search *s, const ww_problem *p) {
     int n = s->n, m = s->m, first = first_slice(p);
+    int32_t *outers = s->queue; /* Not in use before the search. */
+    for (int node = 0; node < n; node++) outers[node] = outer(p, node, m);
     size_t outer_side = (size_t)p->nodes * (size_t)p->nodes;
-    for (int slice = 0; slice + 1 < s->slices; slice++) s->slice_ends[slice] = (int32_t)(p->slice_ends[first + slice] - p->leave);
+    for (int slice = 0; slice + 1 < s->slices; slice++)
+        s->slice_ends[slice] = (int32_t)(p->slice_ends[first + slice] - p->leave);
     for (int a = 0; a < n; a++)
         for (int b = 0; b < n; b++) {
-            int from = outer(p, a, m), to = outer(p, b, m);
+            int from = outers[a], to = outers[b];
             int is_drive = a <= m && to >= 0;
             int32_t least = 0;
             for (int slice = 0; slice < s->slices; slice++) {
-                int32_t travel = is_drive ? p->travel[(size_t)(first + slice) * outer_side + (size_t)from * (size_t)p->nodes + (size_t)to] : 0;
+                int32_t travel =
+                    is_drive
+                        ? p->travel[(size_t)(first + slice) * outer_side + (size_t)from * (size_t)p->nodes + (size_t)to]
+                        : 0;
                 if (slice == 0 || travel < least) least = travel;
-                s->travel[(slice * n + a) * n + b] = travel + (s->timed || a > m ? 0 : s->service[a]);
+                if (s->timed) s->travel[(slice * n + a) * n + b] = travel;
             }
             if (s->timed) s->least[a * n + b] = to < 0 ? -1 : least;
-            s->arc[a * n + b] = least + (is_drive && arc_is_new(a, b) ? (int32_t)p->change_cost : 0);
+            Leg leg = {least + (is_drive && arc_is_new(a, b) ? (int32_t)p->change_cost : 0), least + s->service[a]};
+            s->leg[a * n + b] = s->leg_into[b * n + a] = leg;
         }
 }
 
@@ -1099,7 +1364,8 @@ static Van drive_head(Search *s, const ww_problem *p) {
                 van.rested = 1;
             }
         }
-        if (begins > p->latest[there] - p->leave) van.cost += (begins - (p->latest[there] - p->leave)) * p->weight[there];
+        if (begins > p->latest[there] - p->leave)
+            van.cost += (begins - (p->latest[there] - p->leave)) * p->weight[there];
         van.begins = (int32_t)begins;
         departure = begins + p->service[there];
         here = there;
@@ -1122,10 +1388,10 @@ static void fill_day(Search *s, const ww_problem *p) {
     if (p->break_latest < p->leave + HORIZON) s->break_latest = clamp(p->break_latest - p->leave, HORIZON);
 }
 
-/* Improve p->order until `deadline_ns` of `clock` (0: none) or `most_looks`; the answer's order goes to `order` and is never worse.
- * Returns 0, or 1 when there is no memory. */
-EXPORT int ww_resequence(const ww_problem *p, int64_t deadline_ns, int32_t use_cpu_clock, int64_t most_looks, uint64_t seed,
-                         int32_t *order, ww_answer *answer) {
+/* Improve p->order until `deadline_ns` of `clock` (0: none) or `most_looks`; the answer's order goes to `order` and is
+ * never worse. Returns 0, or 1 when there is no memory. */
+EXPORT int ww_resequence(const ww_problem *p, int64_t deadline_ns, int32_t use_cpu_clock, int64_t most_looks,
+                         uint64_t seed, int32_t *order, ww_answer *answer) {
     Search search_state, *s = &search_state;
     memset(s, 0, sizeof *s);
     s->m = p->stops - p->frozen;
@@ -1157,20 +1423,19 @@ EXPORT int ww_resequence(const ww_problem *p, int64_t deadline_ns, int32_t use_c
     fill_load(s, p);
     for (int r = 0; r < s->n; r++) s->path[r] = r;
     s->van[0] = drive_head(s, p);
-    s->arcs[0] = s->reversed[0] = s->waits[0] = s->late_weight[0] = 0;
+    s->arcs[0] = s->reversed[0] = s->waits[0] = s->late_weight[0] = s->backward[0] = s->late_times[0] = 0;
     s->place[0] = 0;
 
-    if (s->timed)
-        drive_from(s, 1, 1);
-    else
-        drive_from(s, 1, 0);
-    s->breadth = (s->van[s->m + 1].begins - s->van[0].begins) / (s->m + 1) * BREADTH + 1 + (s->has_break ? 2*s->break_duration : 0);
+    int timed = s->timed;
+    EITHER(drive_from, s, 1);
+    int32_t lasts = s->van[s->m + 1].begins - s->van[0].begins;
+    s->breadth = lasts / (s->m + 1) * BREADTH + 1 + (s->has_break ? 2 * s->break_duration : 0);
     answer->given_total = s->total + s->constant;
-    answer->rounds = s->timed ? search(s, 1) : search(s, 0);
+    answer->rounds = timed ? search(s, 1) : search(s, 0);
     answer->total = s->best + s->constant;
     answer->looks = s->looks;
     for (int at = 0; at < p->frozen; at++) order[at] = p->order[at];
-    for (int r = 1; r <= s->m; r++) order[p->frozen + r - 1] = p->order[p->frozen + s->best_path[r] - 1];
+    for (int r = 1; r <= s->n - 2; r++) order[p->frozen + r - 1] = p->order[p->frozen + s->best_path[r] - 1];
     free(arena.memory);
     return 0;
 }
