@@ -107,7 +107,9 @@ class Plan(msgspec.Struct, frozen=True):
             found.append("leg times and stops name different places")
         if self.shift_end_ms <= self.depart_ms:
             found.append("the shift ends before it begins")
-        found += [f"stop {s.stop_id}: told window leaves its slot" for s in self.stops if not s.told.within(s.slot)]
+        # A breach has been told as a window after the slot, and the van must live with it; before the slot is nonsense.
+        early = (s for s in self.stops if s.told.opens_ms < s.slot.opens_ms)
+        found += [f"stop {s.stop_id}: told window begins before its slot" for s in early]
         found += [f"'{a}' before '{b}' names an unknown stop" for a, b in self.before if not {a, b} <= set(ids)]
         try:
             self.legs.matrix()

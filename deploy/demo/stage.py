@@ -33,11 +33,7 @@ DEPOT_BEARING = Position(0.115, 0.085)
 
 HELSINKI_ORDERS = Path(__file__).parents[1] / "days" / "helsinki-orders.csv"
 VANS = ("van-1", "van-2", "van-3")
-BUSES: dict[str, tuple[Literal["obd2", "j1939"], str] | None] = {
-    "van-1": ("obd2", "43113"),
-    "van-2": ("j1939", "43114"),
-    "van-3": None,
-}
+BUSES: dict[str, Literal["obd2", "j1939"] | None] = {"van-1": "obd2", "van-2": "j1939", "van-3": None}
 """A van with OBD-II, a small truck with J1939, and an old van without a bus: GNSS alone makes a full citizen."""
 
 
@@ -55,6 +51,7 @@ class VanPorts:
     gnss: int
     scanner: int
     luck: int
+    bus: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +76,9 @@ class Stage:
         self._folder = _fresh(wish.folder)
         self._city = self._prepare_city()
         self._orders = self._prepare_orders()
-        broker, hub, inbox, *rest = free_ports(3 + 6 * len(VANS))
+        broker, hub, inbox, *rest = free_ports(3 + 7 * len(VANS))
         self.broker_port, self.hub_port, self.inbox_port = broker, hub, inbox
-        self.ports = {van: VanPorts(*rest[6 * k : 6 * k + 6]) for k, van in enumerate(VANS)}
+        self.ports = {van: VanPorts(*rest[7 * k : 7 * k + 7]) for k, van in enumerate(VANS)}
         midnight = datetime.fromisoformat(f"{DAY}T{STARTS_AT}").replace(tzinfo=ZoneInfo(wish.zone))
         self._utc_offset_s = int((midnight.utcoffset() or midnight - midnight).total_seconds())
         self.clock = Clock.starting(int(midnight.timestamp() * 1000), wish.speed)
@@ -190,7 +187,7 @@ class Stage:
         }
 
     def _van_settings(self, number: int, van: str) -> dict[str, Any]:
-        ports, bus = self.ports[van], BUSES[van]
+        ports = self.ports[van]
         return {
             "name": van,
             "page": f"http://127.0.0.1:{ports.page}",
@@ -201,10 +198,10 @@ class Stage:
             "seed": self.wish.seed,
             "number": number,
             "utc_offset_s": self._utc_offset_s,
-        } | ({"can": _bus_url(bus[1]), "can_profile": bus[0]} if bus else {})
+        } | self._bus(van)
 
     def _agent_settings(self, van: str, hub_public_key: str) -> dict[str, Any]:
-        ports, bus = self.ports[van], BUSES[van]
+        ports = self.ports[van]
         return {
             "agent": van,
             "region": "main",
@@ -215,16 +212,18 @@ class Stage:
             "gnss": f"tcp://127.0.0.1:{ports.gnss}",
             "scanner": f"tcp://127.0.0.1:{ports.scanner}",
             "time_zone": self.wish.zone,
-        } | ({"can": _bus_url(bus[1]), "can_profile": bus[0]} if bus else {})
+        } | self._bus(van)
+
+    def _bus(self, van: str) -> dict[str, str]:
+        profile = BUSES[van]
+        if profile is None:
+            return {}
+        return {"can": f"can+udp_multicast://239.74.163.2:{self.ports[van].bus}", "can_profile": profile}
 
     def _write(self, name: str, settings: dict[str, Any]) -> str:
         path = self._folder / f"{name}.toml"
         path.write_text(tomli_w.dumps(settings))
         return str(path)
-
-
-def _bus_url(port: str) -> str:
-    return f"can+udp_multicast://239.74.163.2:{port}"
 
 
 def _nearest_edge_of_town(city: CityMap, towards: Position) -> Position:

@@ -28,9 +28,14 @@ def test_a_sound_plan_meets_no_objection() -> None:
     assert plan(stop("a"), stop("b")).objections() == []
 
 
-def test_a_told_window_outside_its_slot_is_named() -> None:
-    outside = TimeWindow(EpochMs(0), EpochMs(36_000_001))
-    assert plan(stop("a", outside)).objections() == ["stop a: told window leaves its slot"]
+def test_a_told_window_before_its_slot_is_named() -> None:
+    before = TimeWindow(EpochMs(-1), EpochMs(36_000_000))
+    assert plan(stop("a", before)).objections() == ["stop a: told window begins before its slot"]
+
+
+def test_a_customer_told_of_a_breach_may_stay_in_the_plan() -> None:
+    after = TimeWindow(EpochMs(36_000_000), EpochMs(39_600_000))
+    assert plan(stop("a", after)).objections() == []
 
 
 def test_a_stop_listed_twice_is_named() -> None:
