@@ -12,8 +12,8 @@
  * is known, so no judgement is ever a guess) and built from the back only down to where they are asked for: work in one
  * neighbourhood of the route costs the same on a long route as on a short one.
  *
- * The search is an iterated local search. A round disturbs a neighbourhood (two stretches change places, or strings of
- * stops are taken out and put back one by one), descends (segments of up to three stops move, either way round,
+ * The search is an iterated local search. A round disturbs a neighbourhood (strings of stops are taken out and put back
+ * one by one, now and then two stretches change places), descends (segments of up to three stops move, either way round,
  * stretches are reversed, stops are swapped), and is kept or taken back. One `look` is one scan of the moves of one
  * stop, and the only thing counted: nothing depends on the clock except the look at which the search stops.
  *
@@ -49,9 +49,9 @@ enum {
     SWAP_NEAR = 15,
     BREADTH = 25, /* mean legs around the expected instants for which suffix functions are kept */
     MOST_PIECES = 768,
-    NEIGHBOURS = 24,
-    MOST_REMOVED = 12,
-    LONGEST_STRING = 8,
+    NEIGHBOURS = 40,
+    MOST_REMOVED = 32,
+    LONGEST_STRING = 12,
 };
 
 /* Mirrored by `_Problem` in shared/resequence.py. */
@@ -1087,7 +1087,7 @@ INLINE int ruin_and_recreate(Search *s, const int timed) {
     if (all - untouched > s->touched_hi) s->touched_hi = all - untouched;
 
     memcpy(s->segment, s->path + 1, (size_t)all * sizeof *s->segment);
-    int is_hopeless = s->total - s->kept > s->kept / 10 || !is_allowed(s, 1, all);
+    int is_hopeless = s->total - s->kept > s->kept / 2 || !is_allowed(s, 1, all);
     for (int at = 0; at < count && !is_hopeless; at++)
         for (int beside = -1; beside <= 1; beside++) enqueue(s, s->place[removed[at]] + beside);
     if (is_hopeless) s->total = INT64_MAX; /* Not worth a descent; the caller takes it back. */
@@ -1157,12 +1157,12 @@ INLINE int64_t search(Search *s, const int timed) {
     keep(s);
     if (goes_on) find_neighbours(s);
     int64_t rounds = 0, cycle = 50 + 2 * (int64_t)s->m, in_cycle = 0;
-    int64_t hottest = s->best / (4 * (s->m + 1));
+    int64_t hottest = s->best / (2 * (s->m + 1));
     if (hottest > (int64_t)1 << 40) hottest = (int64_t)1 << 40;
     while (goes_on && !is_over(s)) {
         s->looks++; /* A round in which nothing may be disturbed counts too, or it would never end. */
         s->is_far = below(s, 4) == 0;
-        if (below(s, 2))
+        if (below(s, 20) == 0)
             disturb(s, timed);
         else if (!ruin_and_recreate(s, timed))
             break;
