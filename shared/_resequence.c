@@ -13,9 +13,9 @@
  * neighbourhood of the route costs the same on a long route as on a short one.
  *
  * The search is an iterated local search. A round disturbs a neighbourhood (strings of stops are taken out and put back
- * one by one, now and then two stretches change places), descends (segments of up to three stops move, either way round,
- * stretches are reversed, stops are swapped), and is kept or taken back. One `look` is one scan of the moves of one
- * stop, and the only thing counted: nothing depends on the clock except the look at which the search stops.
+ * one by one, now and then two stretches change places), descends (segments of up to three stops move, either way
+ * round, stretches are reversed, stops are swapped), and is kept or taken back. One `look` is one scan of the moves of
+ * one stop, and the only thing counted: nothing depends on the clock except the look at which the search stops.
  *
  * Inside, node 0 is where the van stands when the frozen head is done, nodes 1..m are the stops in the order now
  * driven, node m + 1 is the end (a place without travel when the route is open). Instants count from `leave` in 32

@@ -1,4 +1,5 @@
-/* Make every wall clock of a process advance with its own CPU time, so that time limits mean the same on a shared machine.
+/* Make every wall clock of a process advance with its own CPU time, so that time limits mean the same on a shared
+ * machine.
  *
  *     cc -O2 -shared -fPIC cpuclock.c -o cpuclock.so && LD_PRELOAD=./cpuclock.so solver
  *
