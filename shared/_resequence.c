@@ -48,6 +48,7 @@ enum {
     NEAR = 50,
     SWAP_NEAR = 15,
     BREADTH = 25, /* mean legs around the expected instants for which suffix functions are kept */
+    TIMED_BREADTH = 6, /* the same, and the break's duration, where functions are dear to build */
     MOST_PIECES = 768,
     NEIGHBOURS = 40,
     MOST_REMOVED = 32,
@@ -994,11 +995,14 @@ static void bounds_of(const Search *s, int stop, int *low, int *high) {
             if (s->before[at] == stop) *high = r;
 }
 
-/* Put `stop` where it costs least, now and then overlooking a place; returns its position. */
-INLINE int insert_best(Search *s, int stop, const int timed) {
+/* Put `stop` where it costs least, now and then overlooking a place; returns its position. Timed functions are dear to
+ * build, so there only the places near position `around` are tried. */
+INLINE int insert_best(Search *s, int stop, int around, const int timed) {
     int m = s->m, best_at = -1, low = 0, high = m + 1;
     int64_t lowest = INT64_MAX, now = s->total - s->arcs[m + 1];
     if (s->is_ordered) bounds_of(s, stop, &low, &high);
+    if (timed && around - NEAR > low && around - NEAR < high) low = around - NEAR;
+    if (timed && around + NEAR < high && around + NEAR > low) high = around + NEAR;
     build_down_to(s, low + 1, timed);
     int places = high - low, start = below(s, places);
     for (int step = 0; step < places; step++) {
@@ -1022,7 +1026,7 @@ INLINE int insert_best(Search *s, int stop, const int timed) {
     return at;
 }
 
-TWICE(int, insert_best, (Search * s, int stop), s, stop)
+TWICE(int, insert_best, (Search * s, int stop, int around), s, stop, around)
 
 /* Which stops to take out: strings around a stop and around its neighbours on the map. Marks them with the stamp. */
 static int choose_removed(Search *s, int32_t *removed) {
@@ -1074,12 +1078,13 @@ INLINE int ruin_and_recreate(Search *s, const int timed) {
     s->m = all - count;
     s->suffix_from = (s->suffix_from > last + 1 ? s->suffix_from : last + 1) - count;
     EITHER(drive_from, s, first);
+    int around = s->place[removed[0]] - count / 2; /* Where the first string was. */
     arrange(s, removed, count);
     int untouched = all - last; /* positions at the back */
     for (int at = 0; at < count; at++) {
         if (is_over(s)) return 0;
         s->looks++;
-        int position = EITHER(insert_best, s, removed[at]);
+        int position = EITHER(insert_best, s, removed[at], around);
         if (position < first) first = position;
         if (s->m - position < untouched) untouched = s->m - position;
     }
@@ -1162,7 +1167,8 @@ INLINE int64_t search(Search *s, const int timed) {
     while (goes_on && !is_over(s)) {
         s->looks++; /* A round in which nothing may be disturbed counts too, or it would never end. */
         s->is_far = below(s, 4) == 0;
-        if (below(s, 20) == 0)
+        /* Putting stops back asks the functions of the whole route: cheap only where they are cheap to build. */
+        if (below(s, timed ? 2 : 20) == 0)
             disturb(s, timed);
         else if (!ruin_and_recreate(s, timed))
             break;
@@ -1429,7 +1435,7 @@ EXPORT int ww_resequence(const ww_problem *p, int64_t deadline_ns, int32_t use_c
     int timed = s->timed;
     EITHER(drive_from, s, 1);
     int32_t lasts = s->van[s->m + 1].begins - s->van[0].begins;
-    s->breadth = lasts / (s->m + 1) * BREADTH + 1 + (s->has_break ? 2 * s->break_duration : 0);
+    s->breadth = lasts / (s->m + 1) * (timed ? TIMED_BREADTH : BREADTH) + 1 + (s->has_break ? s->break_duration : 0);
     answer->given_total = s->total + s->constant;
     answer->rounds = timed ? search(s, 1) : search(s, 0);
     answer->total = s->best + s->constant;
