@@ -18,8 +18,8 @@ from deploy.stack import DidNotStart
 
 LATE_VAN, CUT_VAN, LUCKLESS_VAN = VANS
 LOOK_EVERY_S = 0.25
-TROUBLE_AGAIN_AFTER_S = 30.0
-HELD_UP_MIN = 25.0
+TROUBLE_AGAIN_AFTER_S = 40.0
+HELD_UP_MIN = 40.0
 
 
 class Check:
@@ -36,6 +36,7 @@ class Check:
         self._trouble_at_s: dict[str, float] = {}
         self._cut_at_ms = 0
         self._arcs_at_cut = 0
+        self._troubled_ms: dict[str, int] = {}
         self.story: list[str] = []
         self.proven: dict[str, dict[str, Any]] = {}
 
@@ -64,6 +65,7 @@ class Check:
             is_due = time.monotonic() - self._trouble_at_s.get(van, -1e9) > TROUBLE_AGAIN_AFTER_S
             if is_due and self._is_under_way(van):
                 self._trouble_at_s[van] = time.monotonic()
+                self._troubled_ms.setdefault(van, self._stage.clock.now_ms())
                 self._trouble(van)
 
     def _trouble(self, van: str) -> None:
@@ -104,6 +106,7 @@ class Check:
             "van": decision["by"],
             "sentence": decision["sentence"],
             "decided_at_ms": decision["at_ms"],
+            "trouble_to_decision_domain_s": round((decision["at_ms"] - self._troubled_ms[decision["by"]]) / 1000),
             "van_to_hub_ms": self._real_ms(decision["heard_ms"] - decision["at_ms"]),
         }
 
@@ -119,6 +122,7 @@ class Check:
                     "from": promise["tellings"][-2]["told"],
                     "to": moved[-1]["told"],
                     "slot": promise["slot_ms"],
+                    "told_at_ms": moved[-1]["at_ms"],
                     "hub_to_shop_ms": self._real_ms(event["received_ms"] - moved[-1]["at_ms"]),
                 }
         return None

@@ -60,7 +60,7 @@ class Luck:
         self.tell_van(van, do="customer_out")
         return f"nobody will be in at {van}'s next door"
 
-    def hold_up(self, van: str, minutes: float = 20) -> str:
+    def hold_up(self, van: str, minutes: float = 40) -> str:
         """The van stands behind a lorry for so many minutes."""
         self.tell_van(van, do="hold", minutes=minutes)
         return f"{van} is stuck behind a lorry for {minutes:.0f} minutes"
