@@ -17,7 +17,10 @@ PURE = {
     "edge_agent": {
         "agent", "kinds", "sensing", "lateness", "arrivals", "outlook", "dialogue", "telemetry", "memory", "shown",
     },
-    "cloud_hub": {"hub", "fleet", "promises", "planning", "books", "events"},
+    "cloud_hub": {
+        "hub", "fleet", "promises", "planning", "books", "events", "memory", "attempts", "chains", "post", "mailbag",
+        "customers", "dayplan", "closures", "orderbook", "yard", "reports",
+    },
     "firmware_sim": {"vehicle", "person", "wheel", "ride", "ground", "luck"},
 }  # fmt: skip
 IMPURE = {

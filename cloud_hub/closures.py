@@ -1,0 +1,101 @@
+"""Close streets and open them again, and have every van on the road drive by leg times that know it."""
+
+from collections.abc import Iterable
+
+import msgspec
+
+from cloud_hub.attempts import Attempts
+from cloud_hub.chains import Chains
+from cloud_hub.events import Answer, ClosuresAsked, LegTimesFound, LegTimesWanted
+from cloud_hub.fleet import Closures
+from cloud_hub.memory import Memory
+from cloud_hub.post import Post
+from shared.ledger import Input
+from shared.messages import RoadsChanged
+from shared.steps import JobFailed, Now
+from shared.work import AgentId
+
+ONLY = "closures"
+FAILURES_TO_RECORD = 4
+
+
+class ClosedStreets:
+    """The closed streets of the region; every change of them makes each van's leg times old."""
+
+    def __init__(self, memory: Memory, chains: Chains, post: Post, attempts: Attempts, zone: str) -> None:
+        self._memory = memory
+        self._chains = chains
+        self._post = post
+        self._attempts = attempts
+        self._zone = zone
+        if ONLY not in memory.closures:
+            memory.closures.put(ONLY, Closures())
+
+    def asked(self, event: ClosuresAsked, now: Now) -> Answer:
+        """A person closes ways or opens them."""
+        closures = self._memory.closures[ONLY]
+        if event.is_closed:
+            ways = {**closures.ways, **dict.fromkeys(event.ways, event.why)}
+        else:
+            ways = {way: why for way, why in closures.ways.items() if way not in set(event.ways)}
+        if ways == closures.ways:
+            return Answer(True, "nothing changed: it was so already")
+        self._memory.closures.put(ONLY, Closures(closures.version + 1, ways))
+        did = "closed" if event.is_closed else "opened"
+        decision = self._chains.decide(
+            now,
+            "street_closed" if event.is_closed else "street_opened",
+            f"{event.by} {did} {event.street or 'a street'}: {event.why or 'no reason given'}. "
+            "The leg times of every van are asked again.",
+            f"{event.by} asked",
+            inputs=(Input("ways", " ".join(map(str, event.ways))),),
+            about=tuple(f"way/{way}" for way in event.ways),
+            verdict="a person's word",
+            approved_by=event.by,
+        )
+        return Answer(True, named=(decision.decision_id,))
+
+    def jobs(self, real_ms: int) -> Iterable[LegTimesWanted]:
+        """Leg times to ask the roads for now: of every van whose own are older than the closures."""
+        closures = self._memory.closures[ONLY]
+        for agent, plan in self._memory.plans.items():
+            record = self._memory.agents[agent]
+            need = f"legs/{agent}/{plan.plan_version}/{closures.version}"
+            is_old = record.legs_version < closures.version and record.shift != "ended"
+            if not is_old or not self._attempts.may_begin(need, real_ms):
+                continue
+            stops = {stop.stop_id: stop for stop in plan.stops}
+            yield LegTimesWanted(
+                need, AgentId(agent), plan.plan_version, self._zone, plan.depot,
+                tuple(stops[stop_id] for stop_id in plan.legs.places), plan.depart_ms, plan.shift_end_ms,
+                tuple(sorted(closures.ways)), closures.version,
+            )  # fmt: skip
+
+    def found(self, event: LegTimesFound, now: Now) -> None:
+        """Tell the van its new leg times, unless it has another plan or newer ones by now."""
+        self._attempts.settle(event.need)
+        plan = self._memory.plans.get(event.agent)
+        record = self._memory.agents.get(event.agent)
+        if plan is None or record is None or plan.plan_version != event.plan_version:
+            return
+        if event.legs.roads_version <= record.legs_version:
+            return
+        closures = self._memory.closures[ONLY]
+        why = ", ".join(dict.fromkeys(closures.ways.values())) or "all streets are open again"
+        self._memory.plans.put(event.agent, msgspec.structs.replace(plan, legs=event.legs))
+        self._memory.change_agent(record, legs_version=event.legs.roads_version)
+        self._post.say(event.agent, RoadsChanged(plan.plan_version, event.legs, why), now)
+
+    def job_failed(self, event: JobFailed, now: Now) -> None:
+        """The roads did not answer; after some attempts that is put on record, and asking goes on."""
+        wanted = event.job
+        assert isinstance(wanted, LegTimesWanted)
+        if self._attempts.fail(wanted.need, now.real_ms) == FAILURES_TO_RECORD:
+            self._chains.decide(
+                now,
+                "leg_times_failed",
+                f"{wanted.agent} drives on with its old leg times: {event.why}.",
+                f"the roads are at version {wanted.roads_version}",
+                about=(wanted.agent,),
+                verdict="asked again every two minutes; a person should look",
+            )

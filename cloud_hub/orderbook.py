@@ -1,0 +1,70 @@
+"""Take orders in and let people correct where they go, until they are planned."""
+
+from cloud_hub.chains import Chains
+from cloud_hub.events import Answer, OrderCorrected, OrdersHanded
+from cloud_hub.fleet import Order, StopRecord
+from cloud_hub.memory import Memory
+from shared.steps import Now, Row
+from shared.work import StopId
+
+
+class OrderBook:
+    """What was sold. An order may be replaced while it waits; once planned it is somebody's work."""
+
+    def __init__(self, memory: Memory, chains: Chains) -> None:
+        self._memory = memory
+        self._chains = chains
+
+    def handed(self, event: OrdersHanded, now: Now) -> Answer:
+        """Take these orders, each unless it is planned already with other contents."""
+        taken: list[str] = []
+        refused: list[tuple[str, str]] = []
+        for order in event.orders:
+            known = self._memory.orders.get(order.order_id)
+            why_not = self._why_fixed(order)
+            if known is not None and known.state == "accepted" and known.fingerprint == order.fingerprint:
+                taken.append(order.order_id)
+            elif why_not:
+                refused.append((order.order_id, f"it {why_not}"))
+            else:
+                self._keep(order, now)
+                taken.append(order.order_id)
+        return Answer(True, named=tuple(taken), refused=tuple(refused))
+
+    def corrected(self, event: OrderCorrected, now: Now) -> Answer:
+        """A person says where an order goes; the address is remembered for the next one."""
+        order = event.order
+        known = self._memory.orders.get(order.order_id)
+        if known is None:
+            return Answer(False, f"order '{order.order_id}' is unknown")
+        why_not = self._why_fixed(order)
+        if why_not:
+            return Answer(False, f"order '{order.order_id}' {why_not}")
+        if event.remembered is not None:
+            text, place = event.remembered
+            self._memory.keep([Row("corrections", text, place.encode())])
+        self._keep(order, now)
+        where = order.stop.address if order.stop is not None else "nowhere yet"
+        self._chains.decide(
+            now,
+            "order_corrected",
+            f"{event.by} said where order {order.order_id} goes: {where}.",
+            "; ".join(known.doubts) or "a person asked",
+            about=(order.order_id,),
+            verdict="a person's word",
+            approved_by=event.by,
+        )
+        return Answer(True, named=(order.order_id,))
+
+    def _why_fixed(self, order: Order) -> str:
+        """Why this order can no longer be changed; "" when it can."""
+        stop = self._memory.stops.get(order.stop.stop_id if order.stop is not None else StopId(order.order_id))
+        if stop is None or stop.state == "waiting":
+            return ""
+        return f"is already {stop.state} with {stop.agent}"
+
+    def _keep(self, order: Order, now: Now) -> None:
+        self._memory.orders.put(order.order_id, order)
+        if order.stop is not None and order.state == "accepted":
+            stop_id = order.stop.stop_id
+            self._memory.stops.put(stop_id, StopRecord(stop_id, order.order_id, changed_ms=now.domain_ms))

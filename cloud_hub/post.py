@@ -1,0 +1,171 @@
+"""The hub's end of every stream: commands to agents until they acknowledge them, their messages each taken once."""
+
+import msgspec
+
+from cloud_hub.events import Acked, PresenceHeard, Unreadable
+from cloud_hub.memory import Memory, Self
+from shared import topics, wire
+from shared.messages import HubCommand, Numbered, Presence
+from shared.steps import Envelope, LinkDown, LinkUp, Now, Row, Saved
+from shared.streams import Receiver, Sender, Take
+from shared.work import AgentId
+
+HUB = topics.HUB
+
+
+class Post:
+    """What is said to each agent and heard from it. Its first act in a life is to raise the hub's epoch."""
+
+    def __init__(self, region: str, life: str, new_boot: str, memory: Memory, saved: Saved) -> None:
+        """`life` names this life of the process, `new_boot` the life of the store if this is its first start."""
+        self._region = region
+        self._life = life
+        self._memory = memory
+        self._raise_epoch(new_boot)
+        awake_rows = self._said_under_this_epoch(saved)
+        memory.keep(awake_rows)
+        outbox = {**saved.get("outbox", {}), **{row.key: row.value for row in awake_rows if row.value is not None}}
+        self._senders = {
+            record.agent: Sender(record.agent, self.boot, "commands", outbox, saved.get("counters", {}))
+            for record in memory.agents.values()
+        }
+        self._receiver = Receiver(saved.get("taken", {}))
+        self._to_ack: dict[tuple[AgentId, str], None] = {}
+        self._greetings: list[Envelope] = []
+        self._link_is_up = False
+
+    @property
+    def boot(self) -> str:
+        """The life of the store."""
+        return self._memory.itself["self"].boot
+
+    @property
+    def epoch(self) -> int:
+        """How often the hub has started with this store; commands of a lower epoch are refused by agents."""
+        return self._memory.itself["self"].epoch
+
+    def presence(self, is_there: bool) -> Envelope:
+        """What the hub says of itself: retained, and its last will when it is not there."""
+        said = Presence(HUB, is_there, self._life, self.boot, self.epoch)
+        return Envelope(topics.hub_presence(self._region), wire.encode(said), 1, is_retained=True)
+
+    # What is said.
+
+    def open(self, agent: AgentId) -> None:
+        """Begin a stream of commands to an agent that was unknown until now."""
+        self._senders[agent] = Sender(agent, self.boot, "commands", {}, {})
+
+    def say(self, agent: AgentId, command: HubCommand, now: Now) -> None:
+        """Have this command committed, and sent until the agent has committed it too."""
+
+        def numbered(seq: int) -> bytes:
+            return wire.encode(Numbered(HUB, self.boot, "commands", seq, now.domain_ms, self.epoch, command))
+
+        self._memory.keep(self._senders[agent].say(numbered))
+
+    def backlog(self, agent: AgentId) -> int:
+        """How many commands wait for this agent's acknowledgement."""
+        return self._senders[agent].backlog
+
+    def backlogs(self) -> dict[str, int]:
+        """How many commands wait for each agent's acknowledgement. From any thread."""
+        return {agent: sender.backlog for agent, sender in list(self._senders.items())}
+
+    def due(self, real_ms: int) -> list[Envelope]:
+        """Commands to send or repeat now, while the broker is within reach."""
+        if not self._link_is_up:
+            return []
+        return [
+            Envelope(topics.down(self._region, agent, "commands"), payload, is_signed=True)
+            for agent, sender in self._senders.items()
+            for payload in sender.due(real_ms)
+        ]
+
+    def due_at_ms(self, real_ms: int) -> int | None:
+        """When a command is next to be sent or repeated; None for never."""
+        if not self._link_is_up:
+            return None
+        moments = (sender.due_at(real_ms) for sender in self._senders.values())
+        return min((moment for moment in moments if moment is not None), default=None)
+
+    # What is heard.
+
+    def is_news(self, placed: Numbered | Unreadable) -> bool:
+        """Whether this message is to be acted on now; whatever has been taken is acknowledged after the commit."""
+        if placed.sender not in self._memory.agents:
+            self._memory.counts["refused.AgentUnknown"] += 1
+            return False
+        if placed.stream != "events":
+            self._memory.counts["refused.StreamUnknown"] += 1
+            return False
+        taken, rows = self._receiver.take(placed)
+        self._memory.counts[f"taken.{taken.value}"] += 1
+        self._memory.keep(rows)
+        if taken is not Take.RETIRED:
+            self._to_ack[placed.sender, placed.stream] = None
+        return taken is Take.NEW
+
+    def begins_new_life(self, placed: Numbered | Unreadable) -> bool:
+        """Whether this message is the first its sender's store has said since it replaced another."""
+        return placed.seq == 1 and self._receiver.lives(placed.sender, placed.stream) > 1
+
+    def leaving(self) -> list[Envelope]:
+        """What may leave once this step is committed: our presence on a new link, and acknowledgements of everything
+        taken since this was last asked.
+        """
+        leaving, self._greetings = self._greetings, []
+        to_ack, self._to_ack = self._to_ack, {}
+        for agent, stream in to_ack:
+            ack = self._receiver.ack(agent, stream)
+            if ack is not None:
+                topic = topics.down(self._region, agent, "acks")
+                leaving.append(Envelope(topic, wire.encode(ack), topics.QOS["acks"]))
+        return leaving
+
+    # The link.
+
+    def link_came(self, _: LinkUp, __: Now) -> None:
+        """The hub says that it is there, and everything unacknowledged is due at once."""
+        self._link_is_up = True
+        self._greetings.append(self.presence(True))
+        for sender in self._senders.values():
+            sender.repeat_all()
+
+    def link_went(self, _: LinkDown, __: Now) -> None:
+        """Nothing is sent until the link comes back."""
+        self._link_is_up = False
+
+    def acked(self, event: Acked, _: Now) -> None:
+        """An agent has committed commands: forget them."""
+        sender = self._senders.get(event.agent)
+        if sender is None:
+            self._memory.counts["refused.AgentUnknown"] += 1
+            return
+        self._memory.keep(sender.acked(event.ack))
+
+    def presence_heard(self, event: PresenceHeard, _: Now) -> None:
+        """An agent is there or not; one that has come back hears at once what it missed."""
+        record = self._memory.agents.get(event.agent)
+        if record is None:
+            self._memory.counts["refused.AgentUnknown"] += 1
+            return
+        presence = event.presence
+        if not presence.is_there and presence.life != record.life:
+            return  # The will of a process that another has already replaced.
+        if presence.is_there and (presence.life != record.life or not record.is_there):
+            self._senders[event.agent].repeat_all()
+        self._memory.change_agent(record, is_there=presence.is_there, life=presence.life)
+
+    # Recovering.
+
+    def _raise_epoch(self, new_boot: str) -> None:
+        former = self._memory.itself.get("self")
+        boot = new_boot if former is None else former.boot
+        self._memory.itself.put("self", Self(boot, 1 if former is None else former.epoch + 1))
+
+    def _said_under_this_epoch(self, saved: Saved) -> list[Row]:
+        """What still waits in the outbox, under the new epoch: a lower one is refused."""
+        return [
+            Row("outbox", key, wire.encode(msgspec.structs.replace(wire.decode_numbered(payload), epoch=self.epoch)))
+            for key, payload in sorted(saved.get("outbox", {}).items())
+        ]

@@ -1,0 +1,242 @@
+"""Take what agents report of their day into the picture; what cannot be true becomes a dead letter."""
+
+from collections.abc import Callable
+from typing import Any
+
+from cloud_hub.chains import Chains
+from cloud_hub.customers import Customers, Expected
+from cloud_hub.dayplan import DayPlan
+from cloud_hub.events import Spoke, Unreadable
+from cloud_hub.fleet import AgentRecord, DeadLetter, EstimatesHeard, StopRecord, has_visit
+from cloud_hub.memory import Memory
+from cloud_hub.post import Post
+from shared import wire
+from shared.ledger import Decision
+from shared.messages import (
+    AgentStarted,
+    Arrived,
+    ChangeAnswered,
+    Decided,
+    Estimate,
+    EstimatesMoved,
+    HeadingTo,
+    Numbered,
+    PlanRefused,
+    PlanTaken,
+    Resequenced,
+    ShiftChanged,
+    Visited,
+)
+from shared.quantities import EpochMs
+from shared.steps import Now
+from shared.work import StopId
+
+FARTHEST_MS = 7 * 24 * 3_600_000
+"""An estimate farther from now than a week is a mistake in units or a clock that does not know the time."""
+
+
+class NotActedOn(ValueError):
+    """A message that was taken and cannot be true; it is kept as a dead letter."""
+
+
+class Reports:
+    """What agents say of themselves, each message once and in order."""
+
+    def __init__(self, memory: Memory, chains: Chains, post: Post, customers: Customers, dayplan: DayPlan) -> None:
+        self._memory = memory
+        self._chains = chains
+        self._post = post
+        self._customers = customers
+        self._dayplan = dayplan
+        self._acts: dict[type, Callable[[Numbered, Any, Now], None]] = {
+            AgentStarted: self._agent_started,
+            PlanTaken: self._plan_taken,
+            PlanRefused: self._plan_refused,
+            ShiftChanged: self._shift_changed,
+            HeadingTo: self._heading_to,
+            Arrived: self._arrived,
+            Visited: self._visited,
+            EstimatesMoved: self._estimates_moved,
+            Resequenced: self._resequenced,
+            ChangeAnswered: self._change_answered,
+            Decided: self._decided,
+        }
+
+    def spoke(self, event: Spoke, now: Now) -> None:
+        """An agent said something: act on it if it is news."""
+        numbered = event.numbered
+        if not self._is_news(numbered, now):
+            return
+        record = self._record(numbered)
+        self._memory.change_agent(
+            record,
+            last_event=type(numbered.message).__name__,
+            last_event_ms=max(record.last_event_ms, numbered.said_ms),
+            events_taken=record.events_taken + 1,
+        )
+        act = self._acts.get(type(numbered.message))
+        try:
+            if act is None:
+                raise NotActedOn(f"{type(numbered.message).__name__} is the hub's to say, not an agent's")
+            act(numbered, numbered.message, now)
+        except NotActedOn as why:
+            self._bury(numbered, wire.encode(numbered).decode(), str(why), now)
+
+    def unreadable(self, event: Unreadable, now: Now) -> None:
+        """An agent said what nobody can read: it is taken all the same, so that its stream goes on."""
+        if self._is_news(event, now):
+            self._bury(event, event.payload, event.why, now)
+
+    def _is_news(self, placed: Numbered | Unreadable, now: Now) -> bool:
+        if not self._post.is_news(placed):
+            return False
+        if self._post.begins_new_life(placed):
+            self._chains.decide(
+                now,
+                "store_replaced",
+                f"{placed.sender} began a new life of its store: what the old one had not yet told us is lost.",
+                f"boot {placed.boot} followed another",
+                about=(placed.sender,),
+            )
+        return True
+
+    def _bury(self, placed: Numbered | Unreadable, payload: str, why: str, now: Now) -> None:
+        self._memory.counts["dead_letters"] += 1
+        letter = DeadLetter(placed.sender, placed.boot, placed.stream, placed.seq, now.domain_ms, why, payload)
+        key = f"{placed.sender}/{placed.boot}/{placed.stream}/{placed.seq:012d}"
+        self._memory.note("dead_letters", key, letter)
+
+    def _record(self, numbered: Numbered) -> AgentRecord:
+        return self._memory.agents[numbered.sender]
+
+    # The agent and its plan.
+
+    def _agent_started(self, numbered: Numbered, said: AgentStarted, now: Now) -> None:
+        record = self._memory.change_agent(self._record(numbered), kind=said.kind, version=said.version)
+        plan = self._memory.plans.get(numbered.sender)
+        waits = self._post.backlog(numbered.sender)
+        if plan is not None and said.plan_version < plan.plan_version and not waits and record.shift != "ended":
+            self._dayplan.push_again(record, plan, now)
+
+    def _plan_taken(self, numbered: Numbered, said: PlanTaken, _: Now) -> None:
+        self._memory.change_agent(self._record(numbered), plan_taken=said.plan_version, plan_refused="")
+
+    def _plan_refused(self, numbered: Numbered, said: PlanRefused, now: Now) -> None:
+        self._memory.change_agent(self._record(numbered), plan_refused=f"plan {said.plan_version}: {said.why}")
+        self._chains.decide(
+            now,
+            "plan_refused",
+            f"{numbered.sender} refused plan {said.plan_version}: {said.why}.",
+            f"{numbered.sender} said so",
+            about=(numbered.sender,),
+            verdict="the agent goes on with the plan it has",
+        )
+
+    def _shift_changed(self, numbered: Numbered, said: ShiftChanged, _: Now) -> None:
+        self._memory.change_agent(self._record(numbered), shift=said.now_is)
+
+    # The way from stop to stop.
+
+    def _heading_to(self, numbered: Numbered, said: HeadingTo, _: Now) -> None:
+        stop = self._stop_of(numbered, said.stop_id)
+        record = self._record(numbered)
+        self._leave_heading(record, numbered.said_ms)
+        self._memory.change_stop(stop, state="heading", changed_ms=numbered.said_ms)
+        self._memory.change_agent(
+            record, heading_to=said.stop_id, at_stop=None, overrides=record.overrides + said.overrides
+        )
+
+    def _leave_heading(self, record: AgentRecord, at_ms: EpochMs) -> None:
+        former = None if record.heading_to is None else self._memory.stops.get(record.heading_to)
+        if former is not None and former.state in ("heading", "arrived"):
+            self._memory.change_stop(former, state="planned", changed_ms=at_ms)
+
+    def _arrived(self, numbered: Numbered, said: Arrived, _: Now) -> None:
+        stop = self._stop_of(numbered, said.stop_id)
+        record = self._record(numbered)
+        if record.heading_to != said.stop_id:
+            self._leave_heading(record, numbered.said_ms)
+        self._memory.change_stop(stop, state="arrived", changed_ms=numbered.said_ms)
+        self._memory.change_agent(record, heading_to=said.stop_id, at_stop=said.stop_id)
+
+    def _visited(self, numbered: Numbered, said: Visited, _: Now) -> None:
+        visit = said.visit
+        stop = self._stop_of(numbered, visit.stop_id, even_done=True)
+        if has_visit(stop, visit):
+            self._memory.counts["visits_known"] += 1
+            return
+        self._memory.change_stop(stop, state="done", visits=(*stop.visits, visit), changed_ms=visit.left_ms)
+        record = self._record(numbered)
+        is_here = visit.stop_id in (record.heading_to, record.at_stop)
+        self._memory.change_agent(
+            record,
+            order=tuple(stop_id for stop_id in record.order if stop_id != visit.stop_id),
+            heading_to=None if is_here else record.heading_to,
+            at_stop=None if is_here else record.at_stop,
+        )
+        self._customers.served(visit)
+
+    def _stop_of(self, numbered: Numbered, stop_id: StopId, even_done: bool = False) -> StopRecord:
+        stop = self._memory.stops.get(stop_id)
+        if stop is None:
+            raise NotActedOn(f"stop '{stop_id}' is unknown")
+        if stop.agent != numbered.sender:
+            raise NotActedOn(f"stop '{stop_id}' is {stop.agent or 'nobody'}'s work")
+        if stop.state == "done" and not even_done:
+            raise NotActedOn(f"stop '{stop_id}' is already done")
+        return stop
+
+    # What is still to come.
+
+    def _estimates_moved(self, numbered: Numbered, said: EstimatesMoved, now: Now) -> None:
+        self._hear_estimates(numbered, said.estimates, said.why, "", now)
+
+    def _resequenced(self, numbered: Numbered, said: Resequenced, now: Now) -> None:
+        self._follow(numbered, said.decision, now)
+        record = self._record(numbered)
+        order = self._memory.left_to(numbered.sender, said.after)
+        self._memory.change_agent(record, resequenced=record.resequenced + 1, order=order)
+        why = f"{numbered.sender} re-sequenced itself: {said.decision.sentence}"
+        self._hear_estimates(numbered, said.estimates, why, said.decision.decision_id, now)
+
+    def _change_answered(self, numbered: Numbered, said: ChangeAnswered, _: Now) -> None:
+        record = self._record(numbered)
+        self._memory.change_agent(
+            record,
+            order=self._memory.left_to(numbered.sender, said.order),
+            changes_refused=record.changes_refused + (said.answer == "refused"),
+        )
+
+    def _decided(self, numbered: Numbered, said: Decided, now: Now) -> None:
+        self._follow(numbered, said.decision, now)
+
+    def _follow(self, numbered: Numbered, decision: Decision, now: Now) -> None:
+        if not 0 <= decision.at_ms < 1 << 53:
+            raise NotActedOn(f"decision '{decision.decision_id}' is of {decision.at_ms}, expected epoch milliseconds")
+        self._chains.follow(numbered.sender, decision, now)
+
+    def _hear_estimates(
+        self, numbered: Numbered, estimates: tuple[Estimate, ...], why: str, decision_id: str, now: Now
+    ) -> None:
+        agent = numbered.sender
+        if not estimates:
+            return
+        for estimate in estimates:
+            _refuse_absurd(estimate, now)
+        order = self._memory.left_to(agent, (estimate.stop_id for estimate in estimates))
+        known = set(order)
+        heard = tuple(estimate for estimate in estimates if estimate.stop_id in known)
+        self._memory.counts["estimates_of_others"] += len(estimates) - len(heard)
+        self._memory.estimates.put(agent, EstimatesHeard(numbered.said_ms, why, heard))
+        self._memory.change_agent(self._record(numbered), order=order)
+        self._customers.expect(Expected(agent, numbered.said_ms, heard, why, decision_id))
+
+
+def _refuse_absurd(estimate: Estimate, now: Now) -> None:
+    now_ms = now.domain_ms
+    instants = (now_ms - FARTHEST_MS, estimate.p10_ms, estimate.p50_ms, estimate.p90_ms, now_ms + FARTHEST_MS)
+    if list(instants) != sorted(instants):
+        raise NotActedOn(
+            f"stop '{estimate.stop_id}' is expected at {estimate.p10_ms}, {estimate.p50_ms}, {estimate.p90_ms}, "
+            f"expected rising instants within a week of {now_ms}"
+        )

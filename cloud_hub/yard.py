@@ -1,0 +1,50 @@
+"""Know the depots and which vehicle works on which day, and begin a vehicle's new day when its old one is over."""
+
+from cloud_hub.events import Answer, DepotsSaid, VehiclesSaid
+from cloud_hub.fleet import AgentRecord
+from cloud_hub.memory import Memory
+from cloud_hub.post import Post
+from shared.steps import Now
+from shared.work import AgentId
+
+
+class Yard:
+    """The vehicles as settings or people name them; each is an agent the hub then listens to."""
+
+    def __init__(self, memory: Memory, post: Post) -> None:
+        self._memory = memory
+        self._post = post
+
+    def vehicles_said(self, event: VehiclesSaid, _: Now) -> Answer:
+        """These vehicles work these days; one that is still out keeps its day."""
+        refused: dict[AgentId, str] = {}
+        for vehicle in event.vehicles:
+            record = self._memory.agents.get(vehicle.agent)
+            former = self._memory.vehicles.get(vehicle.agent)
+            if record is None:
+                self._memory.agents.put(vehicle.agent, AgentRecord(vehicle.agent))
+                self._post.open(vehicle.agent)
+            elif former is not None and former.day != vehicle.day:
+                if record.has_begun and record.shift != "ended" and record.order:
+                    refused[vehicle.agent] = f"it is still out on {former.day} with {len(record.order)} stops to go"
+                    continue
+                self._begin_day(record)
+            self._memory.vehicles.put(vehicle.agent, vehicle)
+        named = tuple(vehicle.agent for vehicle in event.vehicles if vehicle.agent not in refused)
+        return Answer(True, named=named, refused=tuple(refused.items()))
+
+    def depots_said(self, event: DepotsSaid, _: Now) -> Answer:
+        """The depots are these."""
+        for depot in event.depots:
+            self._memory.depots.put(depot.depot_id, depot)
+        return Answer(True)
+
+    def _begin_day(self, record: AgentRecord) -> None:
+        """A new day: yesterday's plan is over, and what it left undone waits again."""
+        why = f"left undone by {record.agent}"
+        for stop in list(self._memory.stops.values()):
+            if stop.agent == record.agent and stop.state != "done":
+                self._memory.change_stop(stop, state="waiting", agent=AgentId(""), why_waiting=why)
+        self._memory.plans.drop(record.agent)
+        self._memory.estimates.drop(record.agent)
+        self._memory.change_agent(record, shift="waiting", order=(), heading_to=None, at_stop=None)
