@@ -15,6 +15,7 @@ from shared.features import Pace
 from shared.ledger import FIRST_LINK
 from shared.messages import Estimate
 from shared.quantities import EpochMs, Position
+from shared.steps import Row
 from shared.work import StopId
 
 T = TypeVar("T", bound=msgspec.Struct)
@@ -105,3 +106,16 @@ def read_part(room: Mapping[str, bytes], key: str, kind: type[T]) -> T | None:
     """The value kept under a key of a room; None when there is none."""
     value = room.get(key)
     return None if value is None else msgspec.json.decode(value, type=kind)
+
+
+Parts = Mapping[tuple[str, str], msgspec.Struct | None]
+"""The values of an agent by the room and key of the row that keeps each; None where there is nothing to keep."""
+
+
+def changed_rows(written: Parts, now: Parts) -> list[Row]:
+    """Rows for every part that is another value than the one last written."""
+    return [
+        Row(*key, None if part is None else msgspec.json.encode(part))
+        for key, part in now.items()
+        if part is not written[key] and part != written[key]
+    ]

@@ -1,4 +1,4 @@
-"""Lay out the day as the driver's page reads it.
+"""Lay out the day as the driver's page reads it, and give it a revision when it is another than before.
 
 The names are the page's own wire: whoever changes one changes the page and everybody who reads it.
 """
@@ -6,11 +6,38 @@ The names are the page's own wire: whoever changes one changes the page and ever
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+import msgspec
+
+from edge_agent.dialogue import DAY_TOPIC
 from edge_agent.memory import Day
 from shared.contracts import Plan
 from shared.messages import Estimate
 from shared.quantities import TimeWindow
+from shared.steps import Envelope
 from shared.work import AgentId, Stop, StopId, Visit
+
+
+class Screen:
+    """What the page was last given. Whoever changes what it shows makes it stale."""
+
+    def __init__(self) -> None:
+        self.is_stale = True
+        self._revision = 0
+        self._shown = b""
+
+    def begin(self, now_ms: int) -> None:
+        """Revisions count on from the instant a life begins, so that a page never takes a new day for an old one."""
+        self._revision = now_ms
+
+    def shows(self, day: dict[str, Any]) -> list[Envelope]:
+        """The day for the page under a new revision; nothing when the page shows it already."""
+        self.is_stale = False
+        encoded = msgspec.json.encode(day)
+        if encoded == self._shown:
+            return []
+        self._shown = encoded
+        self._revision += 1
+        return [Envelope(DAY_TOPIC, b'{"revision":%d,' % self._revision + encoded[1:])]
 
 
 def day_shown(

@@ -16,6 +16,7 @@ PURE = {
     },
     "edge_agent": {
         "agent", "kinds", "sensing", "lateness", "arrivals", "outlook", "dialogue", "telemetry", "memory", "shown",
+        "answers", "assignment", "foresight", "learning", "reordering", "turns", "uplink", "visiting", "whereabouts",
     },
     "cloud_hub": {
         "hub", "fleet", "promises", "planning", "books", "events", "memory", "attempts", "chains", "post", "mailbag",

@@ -36,9 +36,8 @@ def bearing_of(houses: int = 6, heads_for: str | None = None) -> Bearing:
     rig.begin()
     if heads_for is not None:
         rig.heads_for(heads_for)
-    found = rig.core._bearing()
-    assert found is not None
-    return found
+    assert rig.core._outlook is not None
+    return rig.core._outlook.bearing
 
 
 def told(at_min: list[float]) -> tuple[Estimate, ...]:

@@ -1,0 +1,172 @@
+"""Put the question of another order to the kernel, judge its answer, and write down why it was taken or left."""
+
+import msgspec
+
+from edge_agent.foresight import Outlook
+from edge_agent.lateness import (
+    Proposal,
+    Trouble,
+    alternatives,
+    arcs,
+    forbidden,
+    is_worth_it,
+    minutes,
+    needed_gain_s,
+    propose,
+    sentence,
+    trouble,
+)
+from edge_agent.memory import Books, Change, Day
+from edge_agent.outlook import Bearing, Improve, Improved, orders_beyond, route_problem, with_margins
+from edge_agent.sensing import Belief
+from edge_agent.turns import lately_refused
+from shared.ledger import Decision, Input
+from shared.quantities import EpochMs
+from shared.routes import RouteProblem, evaluate
+from shared.work import AgentId, StopId
+
+KERNEL_MS = 50
+
+
+class Case(msgspec.Struct, frozen=True):
+    """The order of what lies beyond the stop under way, and what is wrong with it.
+
+    `problem` is the rest of the day with margins, as the kernel is given it; `plain` the same without them.
+    """
+
+    bearing: Bearing
+    problem: RouteProblem
+    plain: RouteProblem
+    trouble: Trouble
+
+    @property
+    def start(self) -> StopId:
+        """Where what may be re-ordered begins; empty for the depot."""
+        return self.bearing.under_way or self.bearing.from_place or StopId("")
+
+    def question(self, need: str, seed: int) -> Improve:
+        """The job that looks for a better order."""
+        return Improve(need, self.bearing, self.problem, KERNEL_MS, seed)
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """What becomes of a proposal that is worth it: taken, or forbidden by a rule (its name; empty when taken).
+
+    `words` say what was done and why to a person, `reason` by which rule or allowance; `arcs_used` is the day's budget
+    spent when it is taken.
+    """
+
+    case: Case
+    proposal: Proposal
+    rule: str
+    words: str
+    reason: str
+    arcs_used: int
+
+    @property
+    def kind(self) -> str:
+        """The decision's kind."""
+        return "keep" if self.rule else "resequence"
+
+    @property
+    def cause(self) -> str:
+        """What was wrong with the order before."""
+        return trouble(self.case.problem, self.proposal.before_cost).words or "the roads have changed"
+
+
+def case_of(outlook: Outlook) -> Case | None:
+    """The present order as a case; None when fewer than two stops may be re-ordered. Raises BadRoute."""
+    bearing = outlook.bearing
+    if len(orders_beyond(bearing)) < 2:
+        return None
+    plain = route_problem(bearing, outlook.spans)
+    problem = with_margins(plain, bearing, outlook.estimates)
+    return Case(bearing, problem, plain, trouble(problem, evaluate(problem, problem.order)))
+
+
+def proposal_of(case: Case, improved: Improved) -> Proposal | None:
+    """The kernel's answer weighed by the oracle; None when it is no allowed order."""
+    return propose(case.problem, orders_beyond(case.bearing), case.start, improved.nodes)
+
+
+def verdict_on(case: Case, proposal: Proposal, day: Day, now_ms: int) -> Verdict | None:
+    """By the contract and what the driver has said; None when the proposal is not worth the disturbance."""
+    freedom = case.bearing.plan.freedom
+    since_ms = None if day.changed_ms is None else now_ms - day.changed_ms
+    needed_s = needed_gain_s(freedom, day.arcs_used, since_ms)
+    if not is_worth_it(proposal, case.plain, needed_s):
+        return None
+    turned_down = [refused.new_arcs for refused in lately_refused(day, now_ms)]
+    rule = forbidden(proposal, freedom, day.arcs_used, turned_down)
+    if rule is not None:
+        name, why = rule
+        words = f"Kept the order although another would save {minutes(proposal.gain_s)} weighted min: {why}"
+        return Verdict(case, proposal, name, words, f"forbidden: {why}", day.arcs_used)
+    used = day.arcs_used + len(proposal.new_arcs)
+    reason = (
+        f"allowed: saves {proposal.gain_s} weighted s of at least {round(needed_s)},"
+        f" {used} of {freedom.arcs_per_day} arcs changed today"
+    )
+    words = sentence(case.bearing, case.problem, case.plain, proposal)
+    return Verdict(case, proposal, "", words, reason, used)
+
+
+def change_by(verdict: Verdict, day: Day, change_id: str, now_ms: EpochMs) -> Change:
+    """What the driver is shown: the new order beside the one he last agreed to."""
+    proposal, shown = verdict.proposal, day.shown
+    head = shown[: len(shown) - len(proposal.before)]
+    agreed = shown if day.change is None else day.change.before
+    to_come = set(shown)
+    agreed = tuple(stop_id for stop_id in agreed if stop_id in to_come)
+    rest_agreed = agreed[len(head) :] if agreed[: len(head)] == head else agreed
+    start = verdict.case.start
+    known = set(arcs(start, rest_agreed))
+    new_arcs = tuple(arc for arc in arcs(start, proposal.after) if arc not in known)
+    return Change(change_id, now_ms, verdict.words, agreed, head + proposal.after, new_arcs)
+
+
+def decision_on(
+    verdict: Verdict, agent: AgentId, books: Books, inputs: tuple[Input, ...], model: str, seed: int, iterations: int,
+    now_ms: EpochMs,
+) -> Decision:  # fmt: skip
+    """The verdict as a link of the agent's chain: what was known, what could have been done, what was."""
+    case, proposal = verdict.case, verdict.proposal
+    return Decision(
+        decision_id=f"{agent}/{books.decisions + 1}",
+        by=agent,
+        kind=verdict.kind,
+        at_ms=now_ms,
+        sentence=verdict.words,
+        cause=verdict.cause,
+        inputs=inputs,
+        alternatives=alternatives(case.problem, case.plain, proposal.before, proposal),
+        chosen=0 if verdict.rule else 1,
+        verdict=verdict.reason,
+        approved_by=f"contract of plan {case.bearing.plan.plan_version}",
+        about=proposal.before,
+        model=model,
+        seed=seed,
+        iterations=iterations,
+        previous=books.link,
+    )
+
+
+def inputs_of(
+    bearing: Bearing, outlook: Outlook, belief: Belief | None, link_is_up: bool, now_ms: int
+) -> tuple[Input, ...]:
+    """What the decision read, how old it was and how good; `outlook` is the latest look, `bearing` the one asked of."""
+    looked_s = (now_ms - bearing.now_ms) / 1000
+    found = [
+        Input("plan", f"version {bearing.plan.plan_version}"),
+        Input("leg times", f"roads version {bearing.legs.roads_version}"),
+        Input("pace", f"legs x{bearing.pace:.2f}, stops x{bearing.dwell_pace:.2f}", looked_s),
+    ]
+    if belief is not None and belief.position is not None:
+        found.append(Input("position", "last believed fix", belief.position_age_s or 0.0, belief.quality))
+    if outlook.stands:
+        worst = max(outlook.stands, key=lambda stands: (stands.late_s, stands.stop_id))
+        words = f"{worst.stop_id}: {round(worst.late_s)} s expected, {round(100 * worst.p_late)} % to miss its window"
+        quality = "plan's own times" if outlook.foreseen.model == "none" else "model"
+        found.append(Input("worst lateness", words, looked_s, quality))
+    found.append(Input("link", "up" if link_is_up else "down: decided alone"))
+    return tuple(found)

@@ -1,0 +1,145 @@
+"""Say what each turn of the day makes of it: a plan, a shift, setting off, arriving, a visit, another order.
+
+Every function takes the day as it was and gives the day as it is; nothing is said to anybody here.
+"""
+
+from collections.abc import Container
+
+import msgspec
+
+from edge_agent.memory import Change, Day, Refused
+from shared.quantities import EpochMs, Position
+from shared.work import StopId, Visit
+
+REFUSED_FOR_MS = 1_800_000
+"""A change the driver turned down is not proposed again for half an hour."""
+MOST_SCANS = 400
+
+SHIFT_FOLLOWS = {
+    "begun": {"waiting": "under_way", "ended": "under_way"},
+    "on_break": {"under_way": "on_break", "waiting": "on_break"},
+    "off_break": {"on_break": "under_way"},
+    "ended": {"under_way": "ended", "on_break": "ended", "waiting": "ended"},
+}
+"""What is said of the shift, and what it makes of each state of the day from which it can follow."""
+
+
+def under_way(day: Day) -> StopId | None:
+    """The stop the van stands at or heads for; None between two stops."""
+    return day.at_stop or day.heading_to
+
+
+def planned(day: Day, order: tuple[StopId, ...], visited: Container[StopId]) -> Day:
+    """Another plan for this day: what is done stays done, and the stop under way stays first if it is still there."""
+    remaining = tuple(stop_id for stop_id in order if stop_id not in visited)
+    first = under_way(day)
+    if first is not None and first not in remaining:
+        day = msgspec.structs.replace(day, heading_to=None, said_heading=None, at_stop=None, arrived_ms=None)
+        first = None
+    return msgspec.structs.replace(day, planned=order, shown=_first(remaining, first), change=None, refused=())
+
+
+def shift_turned(day: Day, now_is: str, now_ms: EpochMs) -> Day | None:
+    """The shift has begun, ended, or a break has; None when that cannot follow from where the shift stands."""
+    becomes = SHIFT_FOLLOWS[now_is].get(day.shift)
+    if becomes is None:
+        return None
+    turned = msgspec.structs.replace(day, shift=becomes)
+    if now_is == "on_break":
+        return msgspec.structs.replace(turned, rest_began_ms=now_ms)
+    if day.shift == "on_break":
+        return msgspec.structs.replace(turned, rest_began_ms=None, is_rest_taken=True, left_ms=now_ms)
+    return turned if day.left_ms is not None else msgspec.structs.replace(turned, left_ms=now_ms)
+
+
+def is_override(day: Day, stop_id: StopId) -> bool:
+    """Whether setting off to this stop is another choice than the order shown."""
+    return [stop_id] != [shown for shown in day.shown if shown != day.at_stop][:1]
+
+
+def set_off(
+    day: Day, stop_id: StopId, said: StopId | None, stays_parked: bool, now_ms: EpochMs, odometer_m: float
+) -> Day:
+    """The van is under way to a stop, which comes first now; `said` is where the driver said he was going."""
+    return msgspec.structs.replace(
+        day,
+        heading_to=stop_id,
+        said_heading=said,
+        at_stop=None,
+        arrived_ms=None,
+        shown=_first(day.shown, stop_id),
+        set_off_ms=now_ms,
+        set_off_odometer_m=odometer_m,
+        scans=day.scans if stays_parked else (),
+    )
+
+
+def arrived(day: Day, stop_id: StopId, at_ms: EpochMs) -> Day:
+    """The van stands at the stop it was heading for."""
+    return msgspec.structs.replace(day, at_stop=stop_id, arrived_ms=at_ms)
+
+
+def left_again(day: Day) -> Day:
+    """A stand that ended without an outcome was no visit."""
+    return msgspec.structs.replace(day, at_stop=None, arrived_ms=None)
+
+
+def scanned(day: Day, code: str) -> Day:
+    """A label was read; the same label twice is read once."""
+    return day if code in day.scans else msgspec.structs.replace(day, scans=(*day.scans, code)[-MOST_SCANS:])
+
+
+def visited(day: Day, visit: Visit, position: Position) -> Day:
+    """A visit is over, and the next leg begins at its door."""
+    done = set(visit.proof.scanned)
+    return msgspec.structs.replace(
+        day,
+        shown=tuple(other for other in day.shown if other != visit.stop_id),
+        driven=(*day.driven, visit.stop_id),
+        heading_to=None,
+        said_heading=None,
+        at_stop=None,
+        arrived_ms=None,
+        from_place=visit.stop_id,
+        from_position=position,
+        left_ms=visit.left_ms,
+        set_off_ms=None,
+        scans=tuple(code for code in day.scans if code not in done),
+    )
+
+
+def reordered(day: Day, change: Change, arcs: int) -> Day:
+    """Another order is shown, and `arcs` of the day's budget are spent; the driver has not answered yet."""
+    return msgspec.structs.replace(
+        day, shown=change.after, change=change, arcs_used=day.arcs_used + arcs, changed_ms=change.at_ms
+    )
+
+
+def change_seen(day: Day) -> Day:
+    """The driver lets the changed order stand."""
+    return msgspec.structs.replace(day, change=None)
+
+
+def change_refused(day: Day, change: Change, now_ms: EpochMs) -> Day:
+    """The order the driver last agreed to comes back, for what of it is still to come."""
+    to_come = set(day.shown)
+    former = tuple(stop_id for stop_id in change.before if stop_id in to_come)
+    missing = tuple(stop_id for stop_id in day.shown if stop_id not in former)
+    return msgspec.structs.replace(
+        day,
+        shown=_first(former + missing, under_way(day)),
+        change=None,
+        refused=(*lately_refused(day, now_ms), Refused(now_ms, change.new_arcs)),
+    )
+
+
+def lately_refused(day: Day, now_ms: int) -> tuple[Refused, ...]:
+    """Changes turned down so lately that they are not proposed again."""
+    return tuple(refused for refused in day.refused if now_ms - refused.at_ms < REFUSED_FOR_MS)
+
+
+def _first(order: tuple[StopId, ...], stop_id: StopId | None) -> tuple[StopId, ...]:
+    """The same order with one stop taken to the front; unchanged for None."""
+    if stop_id is None or stop_id not in order:
+        return order
+    return (stop_id, *(other for other in order if other != stop_id))

@@ -1,0 +1,143 @@
+"""Keep the agent's side of the link: what it says to the hub until that is acknowledged, what it has taken from it."""
+
+from typing import Any
+
+from edge_agent.sensing import Belief
+from edge_agent.telemetry import Collector
+from shared import topics, wire
+from shared.messages import Ack, AgentEvent, Numbered, Presence
+from shared.quantities import EpochMs
+from shared.steps import Envelope, Row, Saved
+from shared.streams import Placed, Receiver, Sender, Take
+from shared.work import AgentId
+
+HANDED_OVER = 8
+"""Telemetry batches numbered and on their way at once; the others may still be thinned."""
+
+
+class Uplink:
+    """The streams between one agent and its hub. Rows it gives back belong into the step's commit."""
+
+    def __init__(self, agent: AgentId, region: str, boot: str, life: str, saved: Saved) -> None:
+        """From everything the store held. `boot` names the life of the store, `life` that of this process."""
+        self._agent, self._region, self._boot, self._life = agent, region, boot, life
+        counters, outbox = saved.get("counters", {}), saved.get("outbox", {})
+        self._events = Sender(topics.HUB, boot, "events", outbox, counters)
+        self._telemetry = Sender(topics.HUB, boot, "telemetry", outbox, counters)
+        self._collector = Collector(agent, boot, saved.get("telemetry", {}))
+        self._taken = Receiver(saved.get("taken", {}))
+        self._owes_ack = False
+        self._is_up = False
+        self._hub_life = ""
+
+    @property
+    def is_up(self) -> bool:
+        """Whether the broker is there."""
+        return self._is_up
+
+    def go_up(self) -> Envelope:
+        """The broker is there: everything unacknowledged is said again, and this says that the agent is there."""
+        self._is_up = True
+        self._repeat_all()
+        there = Presence(self._agent, is_there=True, life=self._life, boot=self._boot)
+        topic = topics.up(self._region, self._agent, "presence")
+        return Envelope(topic, wire.encode(there), topics.QOS["presence"], is_retained=True)
+
+    def go_down(self) -> None:
+        """The broker is away; what is said waits."""
+        self._is_up = False
+
+    def meet(self, presence: Presence) -> None:
+        """A hub that has begun a new life may have forgotten what was on its way to it."""
+        if presence.party != topics.HUB or not presence.is_there or presence.life == self._hub_life:
+            return
+        if self._hub_life:
+            self._repeat_all()
+        self._hub_life = presence.life
+
+    def say(self, event: AgentEvent, epoch: int, now_ms: EpochMs) -> list[Row]:
+        """Number an event and keep it until the hub has it. Committed before it is sent."""
+
+        def write(seq: int) -> bytes:
+            return wire.encode(Numbered(self._agent, self._boot, "events", seq, now_ms, epoch, event))
+
+        return self._events.say(write)
+
+    def sample(self, belief: Belief, now_ms: int) -> list[Row]:
+        """Add what is believed now to the telemetry."""
+        return self._collector.sample(belief, now_ms)
+
+    def hand_over_telemetry(self) -> list[Row]:
+        """Number batches only while somebody is there to hear them: what has no number may still be thinned."""
+        found: list[Row] = []
+        while self._is_up and self._telemetry.backlog < HANDED_OVER and self._collector.backlog:
+            handed = self._collector.hand_over(self._telemetry.next_seq)
+            assert handed is not None
+            payload, rows = handed
+            found += rows
+            found += self._telemetry.say(lambda _seq, payload=payload: payload)  # type: ignore[misc]  # bound now
+        return found
+
+    def acked(self, ack: Ack) -> list[Row]:
+        """The hub has committed what it acknowledges; it need not be kept."""
+        match ack.stream:
+            case "events":
+                return self._events.acked(ack)
+            case "telemetry":
+                return self._telemetry.acked(ack)
+        return []
+
+    def take(self, command: Placed) -> tuple[Take | None, list[Row]]:
+        """Judge by its number whether a command is new, and owe an ack for it; None when it is no stream of ours."""
+        if command.sender != topics.HUB or command.stream != "commands":
+            return None, []
+        self._owes_ack = True
+        return self._taken.take(command)
+
+    def acknowledgement(self) -> list[Envelope]:
+        """The ack owed for commands taken in this step, once; to be sent after the commit."""
+        ack = self._taken.ack(topics.HUB, "commands") if self._owes_ack else None
+        self._owes_ack = False
+        return [] if ack is None else self._envelopes("acks", [wire.encode(ack)])
+
+    def due(self, real_ms: int) -> list[Envelope]:
+        """What should be sent or repeated now; nothing while the link is down."""
+        if not self._is_up:
+            return []
+        return [
+            *self._envelopes("events", self._events.due(real_ms)),
+            *self._envelopes("telemetry", self._telemetry.due(real_ms)),
+        ]
+
+    def due_at(self, real_ms: int) -> int | None:
+        """When something is due next, in real time; None when nothing will be."""
+        if not self._is_up:
+            return None
+        waits = (self._events.due_at(real_ms), self._telemetry.due_at(real_ms))
+        return min((at for at in waits if at is not None), default=None)
+
+    def durable(self) -> dict[str, Any]:
+        """Everything of the streams that a restart must not forget."""
+        return {
+            "events": (self._events.next_seq, self._events.backlog),
+            "telemetry": (self._telemetry.next_seq, self._telemetry.backlog, self._collector.backlog),
+            "thinned": self._collector.thinned,
+            "commands": self._taken.ack(topics.HUB, "commands"),
+        }
+
+    def counters(self) -> dict[str, int]:
+        """How much waits for the hub, and whether it can be heard."""
+        return {
+            "events_waiting": self._events.backlog,
+            "telemetry_waiting": self._telemetry.backlog + self._collector.backlog,
+            "telemetry_thinned_samples": self._collector.thinned,
+            "link_is_up": int(self._is_up),
+        }
+
+    def _repeat_all(self) -> None:
+        self._events.repeat_all()
+        self._telemetry.repeat_all()
+
+    def _envelopes(self, carries: str, payloads: list[bytes]) -> list[Envelope]:
+        topic = topics.up(self._region, self._agent, carries)
+        return [Envelope(topic, payload, topics.QOS[carries]) for payload in payloads]

@@ -1,0 +1,168 @@
+"""Say what believed readings mean for the work: the day has begun, the van set off, stands at a door, or left one.
+
+Nothing is remembered here but since when the van has been near a stop, and the caller keeps that. What happened is
+answered as a value; what follows from it is the core's to decide.
+"""
+
+from typing import NamedTuple
+
+from edge_agent.assignment import Assignment
+from edge_agent.memory import Day
+from edge_agent.sensing import Belief
+from shared.contracts import Plan
+from shared.quantities import EpochMs, Position, metres_between
+from shared.work import StopId
+
+NEAR_M = 60.0
+"""A van parks within a few car lengths of the door, and fixes between houses are 10 to 20 m off."""
+NEAR_ENOUGH_M = 90.0
+STANDS_MS = 20_000
+STANDS_NEAR_ENOUGH_MS = 60_000
+"""Longer than most red lights (up to 45 s) where the door is not quite near."""
+ELSEWHERE_M = 45.0
+STANDS_ELSEWHERE_MS = 120_000
+STANDS_AGAINST_HIS_WORD_MS = 300_000
+"""A driver who said where he is going and stands elsewhere is held up until five minutes say otherwise."""
+LEFT_M = 150.0
+"""So far from where it stood, a van has left."""
+DRIVES_MPS = 3.0
+SETS_OFF_MPS = 1.5
+EARLY_MS = 3_600_000
+"""A van that leaves the depot more than an hour before its plan is on another errand."""
+LEAST_OF_THE_WAY = 0.6
+"""Without satellites, standing counts as arrival once the wheels have turned for this share of the straight line."""
+FRESH_POSITION_S = 90.0
+
+
+class Near(NamedTuple):
+    """Which stop the van has been near, and since when."""
+
+    stop_id: StopId
+    since_ms: int
+
+
+class SetOff(NamedTuple):
+    """The van left without a word: it is taken to go where the order shows."""
+
+    stop_id: StopId
+
+
+class StandsAt(NamedTuple):
+    """The van stands at a stop to come, and has since this instant."""
+
+    stop_id: StopId
+    since_ms: EpochMs
+
+
+class LeftAgain(NamedTuple):
+    """The van left the stop it stood at and nobody said how the visit ended.
+
+    It goes on to `goal`, where the driver had said he was going; None when he had not.
+    """
+
+    stop_id: StopId
+    goal: StopId | None
+
+
+Happening = SetOff | StandsAt | LeftAgain
+
+
+def has_begun(belief: Belief, plan: Plan, now_ms: int) -> bool:
+    """Whether a van whose driver has said nothing is out on its round."""
+    if belief.position is None or belief.is_standing or belief.quality != "gnss":
+        return False
+    far_m = min(metres_between(belief.position, p) for p in (plan.depot.position, plan.depot.gateway))
+    return far_m > 2 * LEFT_M and (belief.speed_mps or 0) > DRIVES_MPS and now_ms > plan.depart_ms - EARLY_MS
+
+
+def observe(
+    belief: Belief, day: Day, work: Assignment, near: Near | None, now_ms: int
+) -> tuple[Happening | None, Near | None]:
+    """What has happened on a day under way with stops to come, and which stop the van is near from now on."""
+    if day.at_stop is not None:
+        return _leaving(belief, day, day.at_stop, work), near
+    if belief.quality != "gnss":
+        return _arrival_by_wheels(belief, day, work, now_ms), near
+    if belief.position is None:
+        return None, near
+    leaves = _setting_off(belief, belief.position, day, work)
+    goal = day.heading_to if leaves is None else leaves.stop_id
+    away = {stop_id: metres_between(belief.position, work.stops[stop_id].position) for stop_id in day.shown}
+    near = _nearest(away, goal, near, now_ms)
+    # Who sets off does not stand, so no reading says both.
+    return leaves or _arrival(belief, belief.position, day, away, near, now_ms), near
+
+
+def share_left(belief: Belief | None, day: Day, goal: StopId, work: Assignment, now_ms: int) -> float:
+    """How much of the leg under way is still ahead: by the straight lines, else by the time it has taken."""
+    if belief is not None and belief.position is not None and _is_fresh(belief):
+        door = work.stops[goal].position
+        whole_m = metres_between(work.origin(day.from_position), door)
+        if whole_m > NEAR_M:
+            return min(1.3, max(0.02, metres_between(belief.position, door) / whole_m))
+    if day.set_off_ms is None:
+        return 1.0
+    expected_s = max(1.0, work.leg_s(day.from_place, goal, day.set_off_ms))
+    return min(1.0, max(0.1, 1 - (now_ms - day.set_off_ms) / 1000 / expected_s))
+
+
+def _leaving(belief: Belief, day: Day, stop_id: StopId, work: Assignment) -> LeftAgain | None:
+    if belief.is_standing or belief.quality != "gnss" or belief.position is None:
+        return None
+    if metres_between(belief.position, work.stops[stop_id].position) <= LEFT_M:
+        return None
+    goes_on = day.said_heading in day.shown and day.said_heading != stop_id
+    return LeftAgain(stop_id, day.said_heading if goes_on else None)
+
+
+def _setting_off(belief: Belief, position: Position, day: Day, work: Assignment) -> SetOff | None:
+    if day.heading_to is not None or belief.is_standing or (belief.speed_mps or 0) < SETS_OFF_MPS:
+        return None
+    has_left = metres_between(work.origin(day.from_position), position) > LEFT_M
+    return SetOff(day.shown[0]) if has_left else None
+
+
+def _nearest(away: dict[StopId, float], goal: StopId | None, near: Near | None, now_ms: int) -> Near | None:
+    """The stop the van is near: its goal when that is near enough, whatever door is nearer."""
+    nearest = min(away, key=lambda stop_id: (stop_id != goal or away[stop_id] > NEAR_ENOUGH_M, away[stop_id]))
+    if away[nearest] > NEAR_ENOUGH_M:
+        return None
+    return near if near is not None and near.stop_id == nearest else Near(nearest, now_ms)
+
+
+def _arrival(
+    belief: Belief, position: Position, day: Day, away: dict[StopId, float], near: Near | None, now_ms: int
+) -> StandsAt | None:
+    if near is None or not belief.is_standing or belief.standing_since_ms is None:
+        return None
+    stood_ms = now_ms - belief.standing_since_ms
+    if near.stop_id == day.heading_to:
+        needed_ms = STANDS_MS if away[near.stop_id] <= NEAR_M else STANDS_NEAR_ENOUGH_MS
+        since_ms = max(near.since_ms, day.set_off_ms or 0)
+    elif away[near.stop_id] <= ELSEWHERE_M and _is_new_place(position, day):
+        needed_ms = STANDS_ELSEWHERE_MS if day.said_heading is None else STANDS_AGAINST_HIS_WORD_MS
+        since_ms = near.since_ms
+    else:
+        return None
+    return StandsAt(near.stop_id, EpochMs(since_ms)) if stood_ms >= needed_ms else None
+
+
+def _is_new_place(position: Position, day: Day) -> bool:
+    """Whether the van has moved since its last visit: standing on after one is no arrival at the next door."""
+    return day.from_position is None or metres_between(day.from_position, position) > NEAR_M
+
+
+def _arrival_by_wheels(belief: Belief, day: Day, work: Assignment, now_ms: int) -> StandsAt | None:
+    """Without satellites: far enough driven since setting off, and standing."""
+    goal = day.heading_to
+    if goal is None or not belief.is_standing or belief.standing_since_ms is None or day.set_off_ms is None:
+        return None
+    straight_m = metres_between(work.origin(day.from_position), work.stops[goal].position)
+    if belief.odometer_m - day.set_off_odometer_m < LEAST_OF_THE_WAY * straight_m - NEAR_M:
+        return None
+    since_ms = max(belief.standing_since_ms, day.set_off_ms)
+    return StandsAt(goal, EpochMs(since_ms)) if now_ms - since_ms >= STANDS_NEAR_ENOUGH_MS else None
+
+
+def _is_fresh(belief: Belief) -> bool:
+    return belief.position_age_s is not None and belief.position_age_s <= FRESH_POSITION_S
