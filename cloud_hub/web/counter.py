@@ -1,0 +1,163 @@
+"""What happens to orders at the counter: a file of them is taken row by row, a doubtful one is corrected."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import msgspec
+
+from cloud_hub import intake
+from cloud_hub.events import Answer, OrderCorrected, OrdersHanded
+from cloud_hub.fleet import Candidate, Order
+from cloud_hub.geocode import Correction, Corrections, normal_text
+from cloud_hub.web.desk import Desk
+from cloud_hub.web.forms import found, read
+from cloud_hub.web.picture import Picture
+from cloud_hub.web.problems import Problem
+from shared.quantities import EpochMs, Position
+from shared.work import OrderId
+
+
+class _CorrectionIn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    by: str
+    lat: float | None = None
+    lon: float | None = None
+    candidate: int | None = None
+
+
+def take_orders(desk: Desk, picture: Picture, body: bytes, is_csv: bool, day: str | None) -> dict[str, Any]:
+    """Take a body of orders, and say of every row what became of it. Raises Problem 422 when nothing can be read."""
+    known = _intake_desk(desk, picture, day)
+    try:
+        taken = (intake.take_csv if is_csv else intake.take_json)(body, known)
+    except intake.OrdersUnreadable as wrong:
+        raise Problem(422, str(wrong)) from None
+    now_ms = desk.clock.now_ms()
+    orders = [
+        *(_accepted(order, now_ms) for order in taken.accepted if not order.is_repeat),
+        *(_doubted(order, now_ms) for order in taken.doubtful),
+    ]
+    answer = desk.answer(OrdersHanded(tuple(orders))) if orders else Answer(True)
+    late = dict(answer.refused)
+    accepted = [order for order in taken.accepted if not order.is_repeat and order.order_id not in late]
+    return {
+        "accepted": [order.order_id for order in accepted],
+        "repeats": [order.order_id for order in taken.accepted if order.is_repeat],
+        "doubtful": [
+            {
+                "row": doubt.row_number,
+                "order_id": doubt.order.order_id,
+                "what_found": doubt.what_found,
+                "do": doubt.do,
+                "candidates": [_candidate(place) for place in doubt.candidates],
+            }
+            for doubt in taken.doubtful
+            if doubt.order.order_id not in late
+        ],
+        "refused": [
+            *msgspec.to_builtins(taken.refused),
+            *(
+                {"row_number": 0, "order_id": order_id, "what_found": why, "expected": "an order not planned yet",
+                 "do": "give a new order_id"}
+                for order_id, why in late.items()
+            ),
+        ],
+        "notices": list(taken.notices),
+    }  # fmt: skip
+
+
+def _intake_desk(desk: Desk, picture: Picture, day: str | None) -> intake.Desk:
+    """What the intake knows before it reads: the orders and parcels taken, and what people said of addresses."""
+    orders = [order for order in picture.all("orders", Order).values() if order.state == "accepted"]
+    remembered = picture.all("corrections", Correction)
+    return intake.Desk(
+        geocoder=desk.geocoder,
+        zone=desk.settings.zone,
+        day=desk.day_named(day),
+        corrections=Corrections(remembered),
+        known={order.order_id: order.fingerprint for order in orders},
+        parcels_held={
+            parcel.barcode: order.order_id
+            for order in orders
+            if order.stop is not None
+            for parcel in order.stop.parcels
+        },
+        bounds=desk.roads.city.bounds,
+    )
+
+
+def _accepted(order: intake.OrderAccepted, now_ms: EpochMs) -> Order:
+    stop = intake.to_stop(order, order.slot)
+    return Order(order.order_id, "accepted", now_ms, "", order.fingerprint, stop)
+
+
+def _doubted(doubt: intake.Doubtful, now_ms: EpochMs) -> Order:
+    entry = msgspec.json.encode(doubt.order).decode()
+    candidates = tuple(
+        Candidate(place.address, place.position.lat, place.position.lon, place.confidence) for place in doubt.candidates
+    )
+    return Order(
+        OrderId(doubt.order.order_id), "doubtful", now_ms, entry, intake.fingerprint(doubt.order), None,
+        (doubt.what_found, doubt.do), candidates,
+    )  # fmt: skip
+
+
+def _candidate(place: Any) -> dict[str, Any]:
+    return {
+        "address": place.address,
+        "lat": place.position.lat,
+        "lon": place.position.lon,
+        "confidence": round(place.confidence, 3),
+        "reason": place.reason,
+    }
+
+
+def correct_order(desk: Desk, picture: Picture, order_id: str, body: Mapping[str, Any]) -> dict[str, Any]:
+    """Take a doubtful order again where a person says it goes, and show it. Raises Problem 404, 409 or 422."""
+    asked = read(body, _CorrectionIn)
+    order = found(picture.one("orders", order_id, Order), f"order '{order_id[:80]}' is unknown")
+    if order.state != "doubtful":
+        raise Problem(409, f"order '{order_id}' is {order.state}, expected a doubtful one")
+    said = Correction(_corrected_place(asked, order), asked.by)
+    entry = msgspec.json.decode(order.entry, type=intake.OrderIn)
+    taken = _taken_again(desk, picture, entry, said)
+    if not taken.accepted:
+        wrong = taken.doubtful[0].what_found if taken.doubtful else taken.refused[0].what_found
+        raise Problem(422, f"order '{order_id}' is still not accepted: {wrong}")
+    address = entry.address.strip()
+    remembered = (normal_text(address), msgspec.json.encode(said).decode()) if address else None
+    accepted = _accepted(taken.accepted[0], desk.clock.now_ms())
+    answer = desk.answer(OrderCorrected(accepted, asked.by, remembered))
+    if not answer.is_done:
+        raise Problem(409, answer.why_not)
+    return found(picture.order(order_id), f"order '{order_id[:80]}' is unknown")
+
+
+def _taken_again(desk: Desk, picture: Picture, entry: intake.OrderIn, said: Correction) -> intake.Intake:
+    """The intake of one entry, as it was handed in, now that a person has said this of its place."""
+    before = _intake_desk(desk, picture, None)
+    corrections = before.corrections
+    address = entry.address.strip()
+    if address:
+        corrections = corrections.with_correction(address, said.position, said.by)
+    else:
+        entry = msgspec.structs.replace(entry, lat=said.position.lat, lon=said.position.lon)
+    day = None if _has_date(entry) else before.day
+    return intake.take_orders([entry], replace(before, day=day, corrections=corrections))
+
+
+def _has_date(entry: intake.OrderIn) -> bool:
+    return len(entry.slot_from.strip()) > len("00:00:00")
+
+
+def _corrected_place(asked: _CorrectionIn, order: Order) -> Position:
+    if asked.candidate is not None:
+        if not 0 <= asked.candidate < len(order.candidates):
+            raise Problem(422, f"candidate {asked.candidate}, expected 0 to {len(order.candidates) - 1}")
+        chosen = order.candidates[asked.candidate]
+        return Position(chosen.lat, chosen.lon)
+    if asked.lat is None or asked.lon is None:
+        raise Problem(422, "neither a candidate nor lat and lon, expected one of them")
+    if not (-90 <= asked.lat <= 90 and -180 <= asked.lon <= 180):
+        raise Problem(422, f"{asked.lat}, {asked.lon} is no place, expected degrees")
+    return Position(asked.lat, asked.lon)

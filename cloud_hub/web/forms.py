@@ -1,0 +1,47 @@
+"""How requests are read and answers are written, the same on every page."""
+
+import json
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import msgspec
+from fastapi import Response
+
+from cloud_hub.web.problems import MEDIA_TYPE, Problem
+
+T = TypeVar("T")
+
+
+class Json(Response):
+    """JSON by msgspec."""
+
+    media_type = "application/json"
+
+    def render(self, content: Any) -> bytes:
+        """The bytes of a value made of dicts, lists and structs."""
+        return msgspec.json.encode(content)
+
+
+def read(body: Mapping[str, Any], kind: type[T]) -> T:
+    """The body as a value. Raises Problem 422, which says what was found and expected."""
+    try:
+        return msgspec.convert(body, kind)
+    except msgspec.ValidationError as wrong:
+        raise Problem(422, str(wrong)) from None
+
+
+def found(what: T | None, why_not: str) -> T:
+    """What was looked for. Raises Problem 404 when there is nothing."""
+    if what is None:
+        raise Problem(404, why_not)
+    return what
+
+
+def missing(what: str) -> dict[int | str, dict[str, Any]]:
+    """The documentation of a 404."""
+    return {404: {"description": f"The {what} is unknown", "content": {MEDIA_TYPE: {}}}}
+
+
+def documented(example: Any) -> dict[int | str, dict[str, Any]]:
+    """The documentation of an answer, by an example of it."""
+    return {200: {"content": {"application/json": {"example": json.loads(json.dumps(example))}}}}
