@@ -100,10 +100,10 @@ class FastLane:
 
     def _commit(self, batch: list[Segment]) -> None:
         runs = {(segment.sender, segment.boot): None for segment in batch}
-        for sender, boot in runs:
-            if (sender, boot) not in self._taken:
-                self._taken[sender, boot] = _Run(self._store.taken(sender, boot))
         try:
+            for sender, boot in runs:
+                if (sender, boot) not in self._taken:
+                    self._taken[sender, boot] = _Run(self._store.taken(sender, boot))
             self._store.commit(batch)
         except Exception as broken:  # noqa: BLE001 - the outermost loop of a thread: a disk that refuses is retried.
             self.counts["commit_failed"] += 1

@@ -41,15 +41,20 @@ class Cable:
 
     async def control(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """Serve one connection of the control port."""
-        while line := await reader.readline():
-            writer.write(json.dumps(self._obey(line)).encode() + b"\n")
-            await writer.drain()
+        try:
+            while line := await reader.readline():
+                writer.write(json.dumps(self._obey(line)).encode() + b"\n")
+                await writer.drain()
+        except ValueError:  # The line is longer than asyncio's limit, so nobody knows where the next one begins.
+            writer.write(b'{"error": "the line is longer than 65536 bytes"}\n')
+        except OSError:
+            return
         writer.close()
 
     def _obey(self, line: bytes) -> dict[str, object]:
         try:
             wish = json.loads(line)["do"]
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             return {"error": 'expected {"do": "pull" | "plug" | "state"}'}
         if wish == "pull":
             self._is_plugged = False

@@ -28,18 +28,8 @@ MORNING_MS = 1_735_711_200_000  # 08:00 in Helsinki on 1 January 2025.
 
 
 @pytest.fixture(scope="module")
-def city_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The shipped town; made from the extract beside the project while no town is shipped yet."""
-    if (shipped_city() / "manifest.json").exists():
-        return shipped_city()
-    extract = Path(__file__).parents[2].parent / "shared/data/maps/helsinki-centre.osm.pbf"
-    if not extract.exists():
-        pytest.skip(f"no town: neither {shipped_city()} nor {extract} is there")
-    from cloud_hub.mapmaking import import_city
-
-    folder = tmp_path_factory.mktemp("town")
-    import_city(extract, folder)
-    return folder
+def city_folder() -> Path:
+    return shipped_city()
 
 
 class Page:

@@ -16,6 +16,7 @@ from deploy import map_command
 from shared.citymap import BundleUnreadable, CityMap, OffTheMap, shipped_city
 from shared.quantities import Position
 from shared.streets import NoWayThrough, Streets
+from tests.needs import needs
 from tests.shells.drawn_town import BLOCK, BLOCK_STREETS, CROSS, at, drawn, node, rule, way, ways_driven, written
 
 EXTRACTS = Path(__file__).resolve().parents[3] / "shared" / "data" / "maps"
@@ -26,8 +27,7 @@ left out.
 
 def extract(name: str) -> Path:
     path = EXTRACTS / name
-    if not path.is_file():
-        pytest.skip(f"{name} is not beside the project")
+    needs(path.is_file(), f"{name} in the data folder beside the project")
     return path
 
 

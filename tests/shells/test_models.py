@@ -21,6 +21,7 @@ from cloud_hub.models.trips import TRIP_COLUMNS, TripsUnreadable, city_of, read_
 from cloud_hub.models.vans import DaysUnreadable, read_legs, shared_luck
 from edge_agent.inference import Models
 from shared.features import STOP_COLUMNS, StopSeen, stop_rows
+from tests.needs import needs
 
 CHICAGO = Path(__file__).parents[2].parent / "shared" / "data" / "eta" / "chicago_taxi_15k.csv"
 SMALL = Recipe(
@@ -251,8 +252,8 @@ def test_any_cells_are_read_or_counted_out(tmp_path_factory, lines):
     assert len(read.trips) + sum(read.left_out.values()) == read.rows
 
 
-@pytest.mark.skipif(not CHICAGO.exists(), reason="the Chicago trips are not beside the project; CI has them")
 def test_chicago_has_the_usable_trips_its_columns_say():
+    needs(CHICAGO.is_file(), "the Chicago trips in the data folder beside the project")
     read = read_trips(CHICAGO)
     assert (read.rows, len(read.trips)) == (15_002, 10_508)
     assert np.isfinite(trip_rows(read.trips, city_of(read.trips))).all()

@@ -1,7 +1,6 @@
 """The kernel compiled for aarch64 and run by an emulator finds the very orders it finds here."""
 
 import importlib.util
-import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -9,18 +8,10 @@ from pathlib import Path
 import pytest
 
 from deploy.packaging.build_kernel import compile_kernel, compiler
+from tests.needs import needs
 from tests.shells.resequence_cases import GOLDEN, golden_route, spelled
 
 MAIN = Path(__file__).with_name("resequence_main.c")
-
-
-def needs(found: object, what: str) -> None:
-    """Skip for a user who lacks the tool; in CI its absence is a failure, not a pass."""
-    if found:
-        return
-    if os.environ.get("CI") == "true":
-        pytest.fail(f"CI must have {what}")
-    pytest.skip(f"no {what}")
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,8 @@ PURE = {
     },
     "edge_agent": {
         "agent", "kinds", "sensing", "lateness", "arrivals", "outlook", "dialogue", "telemetry", "memory", "shown",
-        "answers", "assignment", "foresight", "learning", "reordering", "turns", "uplink", "visiting", "whereabouts",
+        "answers", "assignment", "foresight", "learning", "reordering", "round", "turns", "uplink", "visiting",
+        "whereabouts",
     },
     "cloud_hub": {
         "hub", "fleet", "promises", "planning", "books", "events", "memory", "attempts", "chains", "post", "mailbag",
@@ -79,7 +80,15 @@ def test_a_pure_module_reaches_for_nothing_outside(path: Path) -> None:
 
 def is_pure(name: str) -> bool:
     house, _, rest = name.partition(".")
-    return not rest or any(part in PURE[house] for part in rest.split("."))
+    return not rest or rest.split(".")[0] in PURE[house]
+
+
+CORES = {"edge_agent.agent.AgentCore", "cloud_hub.hub.HubCore"}
+
+
+def test_only_the_entry_points_introduce_a_core_to_its_shell() -> None:
+    introductions = {str(path.relative_to(ROOT)) for path in modules() for _, name in imports(path) if name in CORES}
+    assert introductions == {"edge_agent/__main__.py", "cloud_hub/__main__.py"}
 
 
 def test_every_module_says_its_one_job_first() -> None:
