@@ -8,14 +8,13 @@ from cloud_hub.attempts import Attempts
 from cloud_hub.chains import Chains
 from cloud_hub.events import Answer, ClosuresAsked, LegTimesFound, LegTimesWanted
 from cloud_hub.fleet import Closures
-from cloud_hub.memory import Memory
+from cloud_hub.memory import ONLY_PAGE, Memory
 from cloud_hub.post import Post
 from shared.ledger import Input
 from shared.messages import RoadsChanged
 from shared.steps import JobFailed, Now
 from shared.work import AgentId
 
-ONLY = "closures"
 FAILURES_TO_RECORD = 4
 
 
@@ -28,19 +27,19 @@ class ClosedStreets:
         self._post = post
         self._attempts = attempts
         self._zone = zone
-        if ONLY not in memory.closures:
-            memory.closures.put(ONLY, Closures())
+        if ONLY_PAGE not in memory.closures:
+            memory.closures.put(ONLY_PAGE, Closures())
 
     def asked(self, event: ClosuresAsked, now: Now) -> Answer:
         """A person closes ways or opens them."""
-        closures = self._memory.closures[ONLY]
+        closures = self._memory.closed_streets
         if event.is_closed:
             ways = {**closures.ways, **dict.fromkeys(event.ways, event.why)}
         else:
             ways = {way: why for way, why in closures.ways.items() if way not in set(event.ways)}
         if ways == closures.ways:
             return Answer(True, "nothing changed: it was so already")
-        self._memory.closures.put(ONLY, Closures(closures.version + 1, ways))
+        self._memory.closures.put(ONLY_PAGE, Closures(closures.version + 1, ways))
         did = "closed" if event.is_closed else "opened"
         decision = self._chains.decide(
             now,
@@ -57,7 +56,7 @@ class ClosedStreets:
 
     def jobs(self, real_ms: int) -> Iterable[LegTimesWanted]:
         """Leg times to ask the roads for now: of every van whose own are older than the closures."""
-        closures = self._memory.closures[ONLY]
+        closures = self._memory.closed_streets
         for agent, plan in self._memory.plans.items():
             record = self._memory.agents[agent]
             need = f"legs/{agent}/{plan.plan_version}/{closures.version}"
@@ -80,7 +79,7 @@ class ClosedStreets:
             return
         if event.legs.roads_version <= record.legs_version:
             return
-        closures = self._memory.closures[ONLY]
+        closures = self._memory.closed_streets
         why = ", ".join(dict.fromkeys(closures.ways.values())) or "all streets are open again"
         self._memory.plans.put(event.agent, msgspec.structs.replace(plan, legs=event.legs))
         self._memory.change_agent(record, legs_version=event.legs.roads_version)

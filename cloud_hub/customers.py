@@ -75,6 +75,32 @@ class Customers:
         )
         self._mailbag.put(promise, "first", sentence, decision_id, now)
 
+    def window_asked(self, event: WindowAsked, now: Now) -> Answer:
+        """A person tells another window, anywhere inside the slot."""
+        promise = next((p for p in self._memory.promises.values() if p.order_id == event.order_id), None)
+        if promise is None:
+            return Answer(False, f"order '{event.order_id}' has no window told yet: it is not planned")
+        if promise.served_ms is not None:
+            return Answer(False, f"order '{event.order_id}' has been visited")
+        if event.told.opens_ms >= event.told.closes_ms or not event.told.within(promise.slot):
+            return Answer(False, f"window {self._face(event.told)} is not inside the slot {self._face(promise.slot)}")
+        sentence = (
+            f"{event.by} told order {event.order_id} another window: {self._face(event.told)} instead of "
+            f"{self._face(promise.told)}."
+        )
+        decision = self._chains.decide(
+            now,
+            "window_by_hand",
+            sentence,
+            f"{event.by} asked",
+            about=(promise.order_id, promise.stop_id, promise.agent),
+            verdict="a person may tell any window inside the slot",
+            approved_by=event.by,
+        )
+        told = promises.told_again(promise, event.told, "by_hand", now.domain_ms, decision.decision_id)
+        self._speak(told, promise.agent, "moved", sentence, now)
+        return Answer(True, named=(decision.decision_id,))
+
     def expect(self, expected: Expected) -> None:
         """Remember what an agent expects until the batch is taken: only its last word is judged."""
         before = self._to_judge.get(expected.agent)
@@ -153,32 +179,6 @@ class Customers:
             about=_about(promise, expected),
         )
         self._memory.promises.put(promise.stop_id, msgspec.structs.replace(promise, held=judgement.held))
-
-    def window_asked(self, event: WindowAsked, now: Now) -> Answer:
-        """A person tells another window, anywhere inside the slot."""
-        promise = next((p for p in self._memory.promises.values() if p.order_id == event.order_id), None)
-        if promise is None:
-            return Answer(False, f"order '{event.order_id}' has no window told yet: it is not planned")
-        if promise.served_ms is not None:
-            return Answer(False, f"order '{event.order_id}' has been visited")
-        if event.told.opens_ms >= event.told.closes_ms or not event.told.within(promise.slot):
-            return Answer(False, f"window {self._face(event.told)} is not inside the slot {self._face(promise.slot)}")
-        sentence = (
-            f"{event.by} told order {event.order_id} another window: {self._face(event.told)} instead of "
-            f"{self._face(promise.told)}."
-        )
-        decision = self._chains.decide(
-            now,
-            "window_by_hand",
-            sentence,
-            f"{event.by} asked",
-            about=(promise.order_id, promise.stop_id, promise.agent),
-            verdict="a person may tell any window inside the slot",
-            approved_by=event.by,
-        )
-        told = promises.told_again(promise, event.told, "by_hand", now.domain_ms, decision.decision_id)
-        self._speak(told, promise.agent, "moved", sentence, now)
-        return Answer(True, named=(decision.decision_id,))
 
     def _speak(self, promise: Promise, agent: AgentId, kind: str, sentence: str, now: Now) -> None:
         """Have the customer and the van told the window that the promise has just got."""

@@ -74,7 +74,7 @@ class DayPlan:
         if not vehicles or not stops:
             self._memory.needs.drop("plan")
             return
-        closures = self._memory.closures["closures"]
+        closures = self._memory.closed_streets
         closed = tuple(sorted(closures.ways))
         yield PlanWanted(
             need.need, need.day, self._zone, depots, vehicles, stops, closed, closures.version, self._pace

@@ -19,6 +19,9 @@ from shared.quantities import EpochMs
 from shared.steps import Row, Saved
 from shared.work import AgentId, Depot, StopId
 
+ONLY_PAGE = "closures"
+"""The book of closures has one page: all closed streets under one version."""
+
 
 class Self(msgspec.Struct, frozen=True):
     """What the hub knows of itself: the life of its store, and how often it has started."""
@@ -57,6 +60,11 @@ class Memory:
         self._noted: list[Row] = []
         self.counts: Counter[str] = Counter()
         """What happened how often in this life, by name. Not kept."""
+
+    @property
+    def closed_streets(self) -> Closures:
+        """The closed streets as they are now."""
+        return self.closures[ONLY_PAGE]
 
     def note(self, room: str, key: str, fact: msgspec.Struct) -> None:
         """Have this fact committed; the core itself does not look it up again."""
