@@ -31,7 +31,11 @@ class Stack:
 
     def start(self, name: str, module: str, *arguments: str) -> None:
         """Start `python -m module arguments` under a name."""
-        self._commands[name] = [sys.executable, "-m", module, *arguments]
+        self.start_program(name, sys.executable, "-m", module, *arguments)
+
+    def start_program(self, name: str, *command: str) -> None:
+        """Start any program under a name."""
+        self._commands[name] = list(command)
         self._spawn(name)
 
     def start_again(self, name: str) -> None:

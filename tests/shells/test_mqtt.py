@@ -1,6 +1,7 @@
 """The link to a real broker: what is heard, what is signed, and what an outage does."""
 
 import queue
+import socket
 from collections.abc import Iterator
 
 import pytest
@@ -20,11 +21,16 @@ def heard() -> Heardings:
     return queue.SimpleQueue()
 
 
+@pytest.fixture(params=["broker_port", "mosquitto_port"], ids=["embedded", "mosquitto"])
+def port(request: pytest.FixtureRequest) -> int:
+    """The same claims hold on the embedded broker and on Mosquitto."""
+    found: int = request.getfixturevalue(request.param)
+    return found
+
+
 @pytest.fixture
-def link(broker_port: int, heard: Heardings) -> Iterator[Link]:
-    opened = Link(
-        f"mqtt://127.0.0.1:{broker_port}", "van-1", ["ww/+/here"], heard.put, sign=lambda topic, payload: "5167"
-    )
+def link(port: int, heard: Heardings) -> Iterator[Link]:
+    opened = Link(f"mqtt://127.0.0.1:{port}", "van-1", ["ww/+/here"], heard.put, sign=lambda topic, payload: "5167")
     opened.open()
     yield opened
     opened.close()
@@ -54,9 +60,7 @@ def test_a_plan_of_half_a_megabyte_passes(link: Link, heard: Heardings) -> None:
     assert next_of(heard, Heard) == Heard("ww/1/here", b"x" * 500_000, None)
 
 
-def test_a_link_comes_back_after_its_broker_was_killed(
-    link: Link, heard: Heardings, stack: Stack, broker_port: int
-) -> None:
+def test_a_link_comes_back_after_its_broker_was_killed(link: Link, heard: Heardings, stack: Stack) -> None:
     next_of(heard, LinkUp)
     stack.kill("broker")
     next_of(heard, LinkDown)
@@ -100,3 +104,13 @@ def test_a_pulled_cable_breaks_the_link_and_a_plugged_one_mends_it(cable: CableA
 
 def test_a_cable_answers_nonsense_by_name(cable: CableAt) -> None:
     assert cable.tell("sing") == {"error": "found 'sing', expected pull, plug or state"}
+
+
+def test_a_cable_answers_hostile_lines_and_lives(cable: CableAt) -> None:
+    with socket.create_connection(("127.0.0.1", cable.control), timeout=PATIENCE_S) as wire:
+        wire.sendall(b"[" * 50_000 + b"\n")
+        assert b"error" in wire.recv(1000)
+    with socket.create_connection(("127.0.0.1", cable.control), timeout=PATIENCE_S) as wire:
+        wire.sendall(b"x" * 70_000 + b"\n")
+        assert b"longer than" in wire.recv(1000)
+    assert cable.tell("state")["is_plugged"] is True
