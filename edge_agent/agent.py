@@ -1,14 +1,15 @@
 """Decide what one agent decides: which plan to drive, where the van is in it, when another order is better.
 
 The core is handed events and instants and gives back rows, envelopes and jobs (`shared.steps`); it does no I/O and
-reads no clock. Starting and recovering are the same path: `AgentCore(identity, saved)`. It holds the state and the
-sequence of things; what they mean is said by pure modules that know nothing of it:
+reads no clock. Starting and recovering are the same path: `AgentCore(identity, saved)`. It passes on what happens and
+decides what is asked when; the rest is done in rooms that know nothing of it:
 
-    whereabouts   what believed readings mean for the work        turns        what each turn makes of the day
-    foresight     the bearing, and what lies ahead from there     reordering   the question, the verdict, the record
-    assignment    the plan with the roads and windows since       learning     pace and offsets from how things went
-    visiting      a visit of what was scanned and said            answers      everything said on the page, done once
-    uplink        the streams between agent and hub               memory       what is written down
+    sensing      which readings are believed          round        the work, and how far it is done
+    uplink       the streams between agent and hub      assignment   the plan, with the roads and windows since
+    answers      what is said on the page, done once    whereabouts  what believed readings mean for the work
+    foresight    the bearing, and what lies ahead       visiting     a visit of what was scanned and said
+    reordering   case, verdict, change and record       turns        what each turn makes of the day
+    memory       what is written down                   learning     pace and offsets from how things went
 
 What is durable: the plan with the leg times and told windows that came since, the day (orders, where the van is heading
 or stands, scans at hand, shift and break, the change not yet answered, the change budget used), visits, estimates last
@@ -29,14 +30,13 @@ from zlib import crc32
 
 import msgspec
 
-from edge_agent import learning, turns
 from edge_agent.answers import Answers
-from edge_agent.assignment import Assignment, plan_objection, read_told, roads_objection
-from edge_agent.dialogue import Asked, ChangeSaid, CountersAsked, HeadingSaid, OutcomeSaid, Reply, Said, ShiftSaid
+from edge_agent.assignment import Assignment
+from edge_agent.dialogue import Asked, CountersAsked, Reply
 from edge_agent.foresight import Outlook, bearing_of, deviates, look, without_done
 from edge_agent.kinds import kind_named
 from edge_agent.lateness import is_worth_asking, news
-from edge_agent.memory import Books, Day, Learned, Parts, SaidToHub, changed_rows, read_part
+from edge_agent.memory import Books, Parts, SaidToHub, changed_rows, read_part
 from edge_agent.outlook import Foreseen, Improve, Improved, Predict, Predicted
 from edge_agent.reordering import (
     Case,
@@ -48,40 +48,32 @@ from edge_agent.reordering import (
     proposal_of,
     verdict_on,
 )
+from edge_agent.round import Moment, Round
 from edge_agent.sensing import Belief, Fix, Reading, Remembered, Scan, Sensing, limits_at
 from edge_agent.shown import Screen, day_shown
 from edge_agent.uplink import Uplink
-from edge_agent.visiting import parcel_read, visit_of
-from edge_agent.whereabouts import LeftAgain, Near, SetOff, StandsAt, has_begun, observe
 from shared import wire
-from shared.contracts import LegTimes, Plan
 from shared.labels import LabelRefused
 from shared.ledger import Decision
 from shared.messages import (
     Ack,
     AgentEvent,
     AgentStarted,
-    Arrived,
-    ChangeAnswered,
     Decided,
     EstimatesMoved,
-    HeadingTo,
     Numbered,
     PlanPushed,
     PlanRefused,
-    PlanTaken,
     Presence,
     Resequenced,
     RoadsChanged,
-    ShiftChanged,
-    Visited,
     WindowTold,
 )
 from shared.quantities import EpochMs
 from shared.routes import BadRoute
 from shared.steps import Consequences, Envelope, JobFailed, LinkDown, LinkUp, Now, Row, Saved, Wake
 from shared.streams import Take
-from shared.work import AgentId, Stop, StopId, Visit, missing_from_proof
+from shared.work import AgentId
 
 FORESEE_EVERY_MS = 60_000
 """A prediction costs a few milliseconds of a small processor; once a minute is seldom enough and follows any delay."""
@@ -141,22 +133,10 @@ class AgentCore:
         self._kind = kind_named(identity.kind)
         self._uplink = Uplink(identity.agent, identity.region, identity.boot, identity.life, saved)
         self._answers = Answers(saved.get("answered", {}))
-
-        kept = saved.get("plan", {})
-        plan = read_part(kept, "plan", Plan)
-        self._work: Assignment | None = None
-        if plan is not None:
-            self._work = Assignment(plan, read_part(kept, "legs", LegTimes), read_told(saved.get("told", {})))
-        kept = saved.get("day", {})
-        self._day = read_part(kept, "day", Day) or Day()
-        self._said = read_part(kept, "said", SaidToHub) or SaidToHub()
-        self._visits = {
-            StopId(key): msgspec.json.decode(value, type=Visit)
-            for key, value in sorted(saved.get("visits", {}).items())
-        }
+        self._round = Round(saved)
+        self._said = read_part(saved.get("day", {}), "said", SaidToHub) or SaidToHub()
         own = saved.get("agent", {})
         self._books = read_part(own, "books", Books) or Books()
-        self._learned = read_part(own, "learned", Learned) or Learned()
         self._remembered = read_part(own, "place", Remembered) or Remembered()
         self._written = self._parts()
 
@@ -164,7 +144,6 @@ class AgentCore:
         self._belief: Belief | None = None
         self._believed = 0
         self._remembered_at_ms = 0
-        self._near: Near | None = None
 
         self._version = 0
         self._questions = 0
@@ -172,7 +151,6 @@ class AgentCore:
         self._foreseeing: _Foreseeing | None = None
         self._looked_at_ms = 0
         self._outlook: Outlook | None = None
-        self._sayings = learning.Sayings()
         self._improving: _Improving | None = None
         self._asked_in_vain: tuple[int, int] | None = None
         self._have_roads_changed = False
@@ -202,9 +180,7 @@ class AgentCore:
                 answer = self._take(event)
                 if answer is not None:
                     self._out.answers[place] = answer
-        self._believe(has_read)
-        if has_read:
-            self._observe()
+        self._observe(has_read)
         self._foresee()
         self._out.rows += self._uplink.hand_over_telemetry()
         self._out.envelopes += self._uplink.acknowledgement()
@@ -218,11 +194,11 @@ class AgentCore:
 
     def wake(self, now: Now) -> Wake:
         """The next look ahead in domain time, the next repeat in real time."""
-        domain = None
-        if self._work is not None and self._day.shown and self._day.shift != "ended":
+        domain, work, day = None, self._round.work, self._round.day
+        if work is not None and day.shown and day.shift != "ended":
             domain = max(self._looked_at_ms + FORESEE_EVERY_MS, now.domain_ms + 1)
-            starts = self._work.plan.depart_ms - FORESEE_BEFORE_MS
-            if self._day.shift == "waiting" and now.domain_ms < starts:
+            starts = work.plan.depart_ms - FORESEE_BEFORE_MS
+            if day.shift == "waiting" and now.domain_ms < starts:
                 domain = starts
         return Wake(domain, self._uplink.due_at(now.real_ms))
 
@@ -230,8 +206,8 @@ class AgentCore:
         """Everything a restart must not forget, for comparing a running core with a recovered one."""
         return {
             "parts": self._parts(),
-            "told": {} if self._work is None else self._work.told,
-            "visits": self._visits,
+            "told": {} if self._round.work is None else self._round.work.told,
+            "visits": self._round.visits,
             "answered": self._answers.given,
             **self._uplink.durable(),
         }
@@ -242,11 +218,11 @@ class AgentCore:
             "steps": self._steps,
             "readings_believed": self._believed,
             **self._uplink.counters(),
-            "plan_version": self._plan_version(),
-            "visits": len(self._visits),
-            "stops_to_come": len(self._day.shown),
+            "plan_version": self._round.plan_version,
+            "visits": len(self._round.visits),
+            "stops_to_come": len(self._round.day.shown),
             "decisions": self._books.decisions,
-            "arcs_changed_today": self._day.arcs_used,
+            "arcs_changed_today": self._round.day.arcs_used,
             "relocations": self._sensing.relocations,
         }
         found |= {f"refused_{name}": count for name, count in sorted(self.refused.items())}
@@ -257,7 +233,7 @@ class AgentCore:
 
     def _start(self) -> None:
         self._screen.begin(self._now.domain_ms)
-        self._say(AgentStarted(self.identity.kind, self.identity.version, self._plan_version()))
+        self._say(AgentStarted(self.identity.kind, self.identity.version, self._round.plan_version))
 
     def _take(self, event: Any) -> Any:
         match event:
@@ -323,52 +299,31 @@ class AgentCore:
 
     def _judge_plan(self, pushed: PlanPushed, stale: str) -> None:
         plan = pushed.plan
-        if not stale and self._work is not None and plan == self._work.plan:
-            self._say(PlanTaken(plan.plan_version))
-            return
-        driven = self._plan_version()
-        why = stale or plan_objection(pushed, self.identity.agent, driven, self._now.domain_ms)
+        why = stale or self._round.objection(pushed, self.identity.agent, self._now.domain_ms)
         if why:
             self.refused["PlanRefused"] += 1
             self._say(PlanRefused(plan.plan_version, f"plan {plan.plan_version} refused: {why}"))
-        else:
-            self._adopt(plan)
-
-    def _adopt(self, plan: Plan) -> None:
-        """Work under a plan: visits done and the stop under way are kept, on another day everything begins anew."""
-        former = self._work
-        if former is not None:
-            self._out.rows += [Row("told", stop_id, None) for stop_id in former.told]
-        if former is None or former.plan.day != plan.day:
-            self._out.rows += [Row("visits", stop_id, None) for stop_id in self._visits]
-            self._visits, self._day = {}, Day()
-            self._learned = learning.on_another_day(self._learned, plan.day)
-        self._work = Assignment(plan)
-        self._day = turns.planned(self._day, tuple(stop.stop_id for stop in plan.stops), self._visits)
-        self._said = SaidToHub()
-        self._say(PlanTaken(plan.plan_version))
-        self._has_moved_on(f"plan {plan.plan_version} taken")
+        elif self._round.take_plan(plan):
+            self._said = SaidToHub()
+        self._pass_on()
 
     def _take_window(self, told: WindowTold) -> None:
-        work, stop_id = self._work, told.stop_id
-        if work is None or stop_id not in work.stops:
-            self.refused["StopUnknown"] += 1
-            return
-        self._work = Assignment(work.plan, work.newer_legs, {**work.told, stop_id: told.told})
-        self._out.rows.append(Row("told", stop_id, msgspec.json.encode(told.told)))
-        # The estimates stand as they are, but against another window: weigh again, and do not cry late twice.
-        risks = {known: risk for known, risk in self._said.risks.items() if known != stop_id}
-        self._said = msgspec.structs.replace(self._said, risks=risks)
-        self._has_moved_on("a window was told")
-
-    def _take_roads(self, roads: RoadsChanged) -> None:
-        refusal = roads_objection(self._work, roads)
-        if self._work is None or refusal:
+        refusal = self._round.take_window(told)
+        if refusal:
             self.refused[refusal] += 1
             return
-        self._work = Assignment(self._work.plan, roads.legs, self._work.told)
+        # The estimates stand as they are, but against another window: weigh again, and do not cry late twice.
+        risks = {stop_id: risk for stop_id, risk in self._said.risks.items() if stop_id != told.stop_id}
+        self._said = msgspec.structs.replace(self._said, risks=risks)
+        self._pass_on()
+
+    def _take_roads(self, roads: RoadsChanged) -> None:
+        refusal = self._round.take_roads(roads)
+        if refusal:
+            self.refused[refusal] += 1
+            return
         self._have_roads_changed = True
-        self._has_moved_on("roads changed")
+        self._pass_on()
 
     # The driver's page.
 
@@ -376,129 +331,22 @@ class AgentCore:
         known = self._answers.before(asked)
         if known is not None:
             return known
-        reply = self._obey(asked.said)
+        reply = self._round.obey(asked.said, Moment(self._now.domain_ms, self._belief))
         self._out.rows += self._answers.remember(asked, reply, self._now.domain_ms)
+        self._screen.is_stale = True
+        self._pass_on()
         return reply
 
-    def _obey(self, said: Said) -> Reply:
-        work = self._work
-        if work is None:
-            return Reply(409, "No plan yet", "the hub has not sent today's work; it comes by itself")
-        match said:
-            case ShiftSaid():
-                return self._change_shift(said.now_is)
-            case HeadingSaid():
-                return self._set_heading(StopId(said.stop_id), work)
-            case ChangeSaid():
-                return self._answer_change(said)
-            case OutcomeSaid():
-                return self._end_visit(said, work)
+    def _show(self) -> None:
+        """Give the page the day, when something of it has changed."""
+        if not self._screen.is_stale:
+            return
+        work, visits, expected = self._round.work, self._round.visits, self._outlook.estimates if self._outlook else ()
+        plan, told = (None, {}) if work is None else (work.plan, work.told)
+        day = day_shown(self.identity.agent, plan, self._round.day, visits, told, expected, self._uplink.is_up)
+        self._out.envelopes += self._screen.shows(day)
 
-    def _change_shift(self, now_is: str) -> Reply:
-        turned = turns.shift_turned(self._day, now_is, self._now.domain_ms)
-        if turned is None:
-            return Reply(409, "Not now", f"shift is '{self._day.shift}', '{now_is}' does not follow from it")
-        self._day = turned
-        self._say(ShiftChanged(now_is))
-        self._has_moved_on(f"shift {now_is}")
-        return Reply(200)
-
-    def _set_heading(self, stop_id: StopId, work: Assignment) -> Reply:
-        refusal = self._not_to_come(stop_id)
-        if refusal is not None:
-            return refusal
-        if self._day.shift == "on_break":
-            self._change_shift("off_break")
-        elif self._day.shift == "waiting":
-            self._change_shift("begun")
-        if self._day.heading_to != stop_id or self._day.at_stop is not None:
-            self._head_for(stop_id, stop_id, work)
-        else:
-            self._day = msgspec.structs.replace(self._day, said_heading=stop_id)
-        return Reply(200)
-
-    def _answer_change(self, said: ChangeSaid) -> Reply:
-        change = self._day.change
-        if change is None or change.change_id != said.change_id:
-            return Reply(409, "No such change", f"change '{said.change_id}' is not the one waiting for an answer")
-        is_refused = said.answer == "refused"
-        day = self._day
-        self._day = turns.change_refused(day, change, self._now.domain_ms) if is_refused else turns.change_seen(day)
-        self._say(ChangeAnswered(said.change_id, said.answer, said.reason, self._day.shown))
-        if is_refused:
-            self._has_moved_on("the driver refused a change")
-        self._screen.is_stale = True
-        return Reply(200)
-
-    def _end_visit(self, said: OutcomeSaid, work: Assignment) -> Reply:
-        stop_id = StopId(said.stop_id)
-        refusal = self._not_to_come(stop_id)
-        if refusal is not None:
-            return refusal
-        stop = work.stops[stop_id]
-        position = None if self._belief is None else self._belief.position
-        visit = visit_of(stop, said, self._day, self._near, position, self._now.domain_ms)
-        missing = missing_from_proof(stop, visit)
-        if missing:
-            return Reply(422, "Proof incomplete", f"{said.outcome.value} at {stop.address} lacks {'; '.join(missing)}")
-        self._record(visit, stop, work)
-        return Reply(200)
-
-    def _not_to_come(self, stop_id: StopId) -> Reply | None:
-        if stop_id in self._visits:
-            outcome = self._visits[stop_id].outcome.value
-            return Reply(409, "Already visited", f"stop '{stop_id}' was ended as '{outcome}'")
-        if stop_id not in self._day.shown:
-            return Reply(404, "No such stop", f"stop '{stop_id}' is not in plan {self._plan_version()}")
-        return None
-
-    # What happens on the road, whoever noticed it.
-
-    def _head_for(self, stop_id: StopId, said: StopId | None, work: Assignment) -> None:
-        """The van is under way to a stop; when another was shown first the driver overrides, which is information."""
-        day = self._day
-        odometer_m = 0.0 if self._belief is None else self._belief.odometer_m
-        stays_parked = work.shares_a_door(day.from_place, stop_id)
-        self._day = turns.set_off(day, stop_id, said, stays_parked, self._now.domain_ms, odometer_m)
-        self._sayings = msgspec.structs.replace(self._sayings, leg=None)
-        self._say(HeadingTo(stop_id, turns.is_override(day, stop_id)))
-        self._has_moved_on(f"heading to {stop_id}")
-
-    def _arrive(self, stop_id: StopId, at_ms: EpochMs, work: Assignment) -> None:
-        if self._day.heading_to != stop_id:
-            self._head_for(stop_id, self._day.said_heading, work)
-        day = self._day
-        if day.set_off_ms is not None:
-            actual_s, planned_s = (at_ms - day.set_off_ms) / 1000, work.leg_s(day.from_place, stop_id, day.set_off_ms)
-            self._learned = learning.from_leg(self._learned, self._sayings, stop_id, actual_s, planned_s)
-        self._day = turns.arrived(day, stop_id, at_ms)
-        self._sayings = msgspec.structs.replace(self._sayings, stop=None)
-        self._say(Arrived(stop_id))
-        self._has_moved_on(f"arrived at {stop_id}")
-
-    def _leave_again(self, left: LeftAgain, work: Assignment) -> None:
-        self._day = turns.left_again(self._day)
-        if left.goal is not None:
-            self._head_for(left.goal, left.goal, work)
-        else:
-            self._has_moved_on(f"left {left.stop_id} without an outcome")
-
-    def _record(self, visit: Visit, stop: Stop, work: Assignment) -> None:
-        stop_id = stop.stop_id
-        if self._day.shift == "waiting":
-            self._change_shift("begun")
-        if self._day.at_stop != stop_id:
-            # The page knows better than the satellites: the visit is over, so the van was there.
-            self._arrive(stop_id, visit.arrived_ms, work)
-        self._learned = learning.from_stop(self._learned, self._sayings, stop, visit)
-        self._visits[stop_id] = visit
-        self._out.rows.append(Row("visits", stop_id, msgspec.json.encode(visit)))
-        self._day = turns.visited(self._day, visit, stop.position)
-        self._near = None
-        self._say(Visited(visit))
-        self._has_moved_on(f"{stop_id} {visit.outcome.value}")
-
-    # Readings and what they show.
+    # Readings.
 
     def _take_reading(self, reading: Reading) -> None:
         if isinstance(reading, Scan):
@@ -511,54 +359,32 @@ class AgentCore:
             self._out.rows += self._uplink.sample(self._sensing.believe(now_ms), now_ms)
 
     def _take_scan(self, scan: Scan) -> None:
-        expected = [] if self._work is None else [self._work.stops[stop_id] for stop_id in self._day.shown]
         try:
-            self._day = turns.scanned(self._day, parcel_read(scan.text, expected))
+            self._round.scan(scan.text)
         except LabelRefused as wrong:
             self.refused[type(wrong).__name__] += 1
 
-    def _believe(self, has_read: bool) -> None:
-        """What the devices say together now; the last place is kept once a minute."""
+    def _observe(self, has_read: bool) -> None:
+        """What the devices say together now, and what that says about where the van is in its work."""
         now_ms = self._now.domain_ms
         self._belief = self._sensing.believe(now_ms)
-        if has_read and now_ms - self._remembered_at_ms >= REMEMBER_EVERY_MS:
+        if not has_read:
+            return
+        if now_ms - self._remembered_at_ms >= REMEMBER_EVERY_MS:
             self._remembered_at_ms = now_ms
             self._remembered = self._sensing.remember()
-
-    def _observe(self) -> None:
-        """What the believed readings say about where the van is in its work."""
-        work, belief, now_ms = self._work, self._belief, self._now.domain_ms
-        if work is None or belief is None or not self._day.shown:
-            return
-        if self._day.shift == "waiting" and has_begun(belief, work.plan, now_ms):
-            self._change_shift("begun")
-        if self._day.shift != "under_way":
-            return
-        happening, self._near = observe(belief, self._day, work, self._near, now_ms)
-        match happening:
-            case SetOff():
-                self._head_for(happening.stop_id, None, work)
-            case StandsAt():
-                self._arrive(happening.stop_id, happening.since_ms, work)
-            case LeftAgain():
-                self._leave_again(happening, work)
+        self._round.observe(self._belief, now_ms)
+        self._pass_on()
 
     # Looking ahead.
 
-    def _has_moved_on(self, why: str) -> None:
-        """The day is another than a moment ago: questions under way are no longer asked, and a new look is due."""
-        self._version += 1
-        self._foresee_now = why
-        self._screen.is_stale = True
-        if self._outlook is not None:
-            self._outlook = without_done(self._outlook, self._day.shown)
-
     def _foresee(self) -> None:
         """Want a prediction when something has happened, when progress deviates, or when a minute has passed."""
-        work, now_ms = self._work, self._now.domain_ms
+        work, now_ms = self._round.work, self._now.domain_ms
         if work is None or not self._is_time_to_look(work):
             return
-        bearing = bearing_of(work, self._day, self._learned, self._belief, self.identity.zone, now_ms)
+        day, learned = self._round.day, self._round.learned
+        bearing = bearing_of(work, day, learned, self._belief, self.identity.zone, now_ms)
         if bearing is None:
             return
         job = Predict(self._need("foresee"), bearing)
@@ -567,7 +393,7 @@ class AgentCore:
         self._out.jobs.append(job)
 
     def _is_time_to_look(self, work: Assignment) -> bool:
-        day, now_ms = self._day, self._now.domain_ms
+        day, now_ms = self._round.day, self._now.domain_ms
         if self._foreseeing is not None and self._foreseeing.version == self._version:
             return False
         if self._foresee_now:
@@ -575,9 +401,11 @@ class AgentCore:
         if day.shift == "waiting" and now_ms < work.plan.depart_ms - FORESEE_BEFORE_MS:
             return False
         since_ms = now_ms - self._looked_at_ms
-        if since_ms < DEVIATION_AT_MOST_EVERY_MS or self._outlook is None:
-            return since_ms >= FORESEE_EVERY_MS
-        return since_ms >= FORESEE_EVERY_MS or deviates(self._outlook, day, work, self._belief, now_ms)
+        if since_ms >= FORESEE_EVERY_MS:
+            return True
+        if self._outlook is None or since_ms < DEVIATION_AT_MOST_EVERY_MS:
+            return False
+        return deviates(self._outlook, day, work, self._belief, now_ms)
 
     def _take_predicted(self, predicted: Predicted) -> None:
         question = self._foreseeing
@@ -588,9 +416,9 @@ class AgentCore:
             return
         self._foresee_now = ""
         bearing, foreseen = question.job.bearing, predicted.foreseen
-        self._outlook = outlook = look(bearing, bearing.order, foreseen, self._learned, self._now.domain_ms)
+        self._outlook = outlook = look(bearing, bearing.order, foreseen, self._round.learned, self._now.domain_ms)
         self._screen.is_stale = True
-        self._sayings = learning.noted(self._sayings, bearing, foreseen)
+        self._round.note(bearing, foreseen)
         self._consider(outlook)
         if self._improving is None:
             self._tell_news()
@@ -601,7 +429,7 @@ class AgentCore:
         Not while a better order is sought: windows should move only for what another order could not save.
         """
         outlook = self._outlook
-        if outlook is None or outlook.bearing.order != self._day.shown:
+        if outlook is None or outlook.bearing.order != self._round.day.shown:
             return
         why = news(self._said.estimates, self._said.risks, outlook.estimates, outlook.stands)
         if why:
@@ -622,8 +450,9 @@ class AgentCore:
     def _consider(self, outlook: Outlook) -> None:
         """Want a better order when the present one is in trouble, inside the contract."""
         plan, now_ms = outlook.bearing.plan, self._now.domain_ms
-        is_driving = self._day.shift in ("under_way", "on_break")
-        is_overdue = self._day.shift == "waiting" and now_ms > plan.depart_ms
+        shift = self._round.day.shift
+        is_driving = shift in ("under_way", "on_break")
+        is_overdue = shift == "waiting" and now_ms > plan.depart_ms
         if not self._kind.resequences or self._improving is not None or not (is_driving or is_overdue):
             return
         try:
@@ -660,7 +489,7 @@ class AgentCore:
             return
         if improved.foreseen is None:
             return
-        verdict = verdict_on(question.case, proposal, self._day, self._now.domain_ms)
+        verdict = verdict_on(question.case, proposal, self._round.day, self._now.domain_ms)
         if verdict is None:
             return
         if verdict.rule:
@@ -678,18 +507,18 @@ class AgentCore:
 
     def _change_order(self, verdict: Verdict, job: Improve, improved: Improved, foreseen: Foreseen) -> None:
         """Show the driver the better order, and tell the hub what it means for everybody."""
-        now_ms, before = self._now.domain_ms, self._day.shown
+        now_ms, day = self._now.domain_ms, self._round.day
         decision = self._decide(verdict, job, improved)
-        change = change_by(verdict, self._day, f"{self.identity.agent}-{self._books.decisions}", now_ms)
-        self._day = turns.reordered(self._day, change, len(verdict.proposal.new_arcs))
+        change = change_by(verdict, day, f"{self.identity.agent}-{self._books.decisions}", now_ms)
+        self._round.reorder(change, len(verdict.proposal.new_arcs))
         bearing = msgspec.structs.replace(job.bearing, order=change.after)
-        self._outlook = outlook = look(bearing, change.after, foreseen, self._learned, now_ms)
+        self._outlook = outlook = look(bearing, change.after, foreseen, self._round.learned, now_ms)
         self._asked_in_vain = None
         self._version += 1
         self._screen.is_stale = True
         self._said = outlook.said()
         version = bearing.plan.plan_version
-        self._say(Resequenced(change.change_id, version, before, change.after, decision, outlook.estimates))
+        self._say(Resequenced(change.change_id, version, day.shown, change.after, decision, outlook.estimates))
 
     def _decide(self, verdict: Verdict, job: Improve, improved: Improved) -> Decision:
         """Write a decision into the chain."""
@@ -705,35 +534,35 @@ class AgentCore:
 
     # Speaking and keeping.
 
+    def _pass_on(self) -> None:
+        """Say and keep what came of the round; when its day is another now, a new look is due.
+
+        Questions under way were about the day as it was: the version tells that they are no longer asked.
+        """
+        tidings = self._round.tidings()
+        self._out.rows += tidings.rows
+        for event in tidings.events:
+            self._say(event)
+        if tidings.moved_on:
+            self._version += 1
+            self._foresee_now = tidings.moved_on
+            self._screen.is_stale = True
+            if self._outlook is not None:
+                self._outlook = without_done(self._outlook, self._round.day.shown)
+
     def _say(self, event: AgentEvent) -> None:
         """Number an event and keep it until the hub has it. Committed before it is sent."""
         self._out.rows += self._uplink.say(event, self._books.epoch, self._now.domain_ms)
-
-    def _show(self) -> None:
-        """Give the page the day, when something of it has changed."""
-        if not self._screen.is_stale:
-            return
-        work, expected = self._work, () if self._outlook is None else self._outlook.estimates
-        plan, told = (None, {}) if work is None else (work.plan, work.told)
-        day = day_shown(self.identity.agent, plan, self._day, self._visits, told, expected, self._uplink.is_up)
-        self._out.envelopes += self._screen.shows(day)
 
     def _need(self, what: str) -> str:
         self._questions += 1
         return f"{what}/{self._questions}"
 
-    def _plan_version(self) -> int:
-        return 0 if self._work is None else self._work.plan.plan_version
-
     def _parts(self) -> Parts:
-        work = self._work
         return {
-            ("plan", "plan"): None if work is None else work.plan,
-            ("plan", "legs"): None if work is None else work.newer_legs,
-            ("day", "day"): self._day,
+            **self._round.parts(),
             ("day", "said"): self._said,
             ("agent", "books"): self._books,
-            ("agent", "learned"): self._learned,
             ("agent", "place"): self._remembered,
         }
 

@@ -126,9 +126,15 @@ def change_by(verdict: Verdict, day: Day, change_id: str, now_ms: EpochMs) -> Ch
 
 
 def decision_on(
-    verdict: Verdict, agent: AgentId, books: Books, inputs: tuple[Input, ...], model: str, seed: int, iterations: int,
+    verdict: Verdict,
+    agent: AgentId,
+    books: Books,
+    inputs: tuple[Input, ...],
+    model: str,
+    seed: int,
+    iterations: int,
     now_ms: EpochMs,
-) -> Decision:  # fmt: skip
+) -> Decision:
     """The verdict as a link of the agent's chain: what was known, what could have been done, what was."""
     case, proposal = verdict.case, verdict.proposal
     return Decision(

@@ -272,7 +272,7 @@ class Bench:
 
     def change(self) -> Change | None:
         """The change of order that waits for the driver."""
-        return self.core._day.change
+        return self.core._round.day.change
 
     def close(self) -> None:
         self._store.close()

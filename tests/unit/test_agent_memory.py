@@ -64,7 +64,7 @@ def happen(rig: Rig, happening: tuple[object, ...]) -> Rig:
         case ("page", said, str(key)):
             rig._keys += 1
             rig.step(Asked(key or f"k{rig._keys}", said), after_s=5)  # type: ignore[arg-type]  # one of SAYINGS
-        case ("visit", str(name)) if name in rig.core._day.shown:
+        case ("visit", str(name)) if name in rig.core._round.day.shown:
             rig.visits(name)
         case ("scan", str(text)):
             rig.step(Scan(EpochMs(rig.now_ms), text))
@@ -107,7 +107,7 @@ def test_after_anything_every_stop_is_either_shown_or_visited_and_numbers_have_n
     rig.push(plan_of(HOUSES, rest=REST))
     for happening in happenings:
         rig = happen(rig, happening)
-        shown, visited = rig.core._day.shown, set(rig.core._visits)
+        shown, visited = rig.core._round.day.shown, set(rig.core._round.visits)
         assert sorted([*shown, *visited]) == ["s1", "s2", "s3", "s4", "s5", "s6"]
     assert len(rig.seqs) == 0 or rig.seqs == list(range(rig.seqs[0], rig.seqs[0] + len(rig.seqs)))
 

@@ -18,7 +18,7 @@ from edge_agent.lateness import (
     stops_moved,
     trouble,
 )
-from edge_agent.outlook import Bearing, Foreseen, plans_own, route_problem, rows_for, spans_left
+from edge_agent.outlook import Bearing, Foreseen, Quantiles, plans_own, route_problem, rows_for, spans_left
 from shared.contracts import Freedom
 from shared.features import LEG_COLUMNS, STOP_COLUMNS
 from shared.messages import Estimate
@@ -125,7 +125,7 @@ def test_a_margin_regained_is_not_worth_making_somebody_later() -> None:
     assert not is_worth_it(worse, later, 180)
 
 
-def _both(foreseen: Foreseen) -> tuple[object, object]:
+def _both(foreseen: Foreseen) -> tuple[Quantiles, Quantiles]:
     return foreseen.legs, foreseen.stops
 
 
