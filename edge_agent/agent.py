@@ -4,7 +4,7 @@ The core is handed events and instants and gives back rows, envelopes and jobs (
 reads no clock. Starting and recovering are the same path: `AgentCore(identity, saved)`. It passes on what happens and
 decides what is asked when; the rest is done in rooms that know nothing of it:
 
-    sensing      which readings are believed          round        the work, and how far it is done
+    sensing      which readings are believed            round        the work, and how far it is done
     uplink       the streams between agent and hub      assignment   the plan, with the roads and windows since
     answers      what is said on the page, done once    whereabouts  what believed readings mean for the work
     foresight    the bearing, and what lies ahead       visiting     a visit of what was scanned and said
