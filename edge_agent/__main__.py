@@ -121,7 +121,9 @@ class Agent:
             will=self._farewell,
         )
         self._drivers = _drivers(settings, clock, self.runner.post)
-        self.page = Page(settings.page_host, settings.page_port, self.runner.ask, clock.now_ms)
+        self.page = Page(
+            settings.page_host, settings.page_port, self.runner.ask, clock.now_ms, zone_of(settings.time_zone)
+        )
         self.page.more_counters = self._counters
         self._model = self._workshop.model
 

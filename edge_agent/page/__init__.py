@@ -10,6 +10,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import Future
+from datetime import UTC, datetime, timedelta, tzinfo
 from concurrent.futures import TimeoutError as AnswerLate
 from http import HTTPStatus
 from importlib.resources import files
@@ -62,13 +63,24 @@ class Refused(Exception):
 class Page:
     """The page of one agent, on threads of its own."""
 
-    def __init__(self, host: str, port: int, ask: Callable[[Any], "Future[Any]"], now_ms: Callable[[], int]) -> None:
-        """`ask` puts an event before the core and promises its answer. Port 0 takes any free one. Raises PortTaken."""
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        ask: Callable[[Any], "Future[Any]"],
+        now_ms: Callable[[], int],
+        zone: tzinfo = UTC,
+    ) -> None:
+        """`ask` puts an event before the core and promises its answer; `zone` is where the driver's clock hangs.
+
+        Port 0 takes any free one. Raises PortTaken.
+        """
         self.refused: Counter[str] = Counter()
         self.more_counters: Callable[[], dict[str, int]] = dict
         """Counters of others on this machine, shown beside the core's own."""
         self._ask = ask
         self._now_ms = now_ms
+        self._zone = zone
         self._day: bytes | None = None
         self._revision = -1
         self._changed = threading.Condition()
@@ -119,7 +131,9 @@ class Page:
             day = self._day
         if day is None:
             raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "NotReady", "the agent is starting; ask again")
-        return b'{"now_ms":%d,' % self._now_ms() + day[1:]
+        now_ms = self._now_ms()
+        offset = datetime.fromtimestamp(now_ms / 1000, self._zone).utcoffset() or timedelta()
+        return b'{"now_ms":%d,"utc_offset_s":%d,' % (now_ms, offset.total_seconds()) + day[1:]
 
     def ask(self, event: Any) -> Any:
         """The core's answer; raises Refused when it does not come."""

@@ -1,10 +1,14 @@
 """The driver's page over real sockets: long poll, idempotency, and whatever nonsense a client may send."""
 
 import http.client
+import shutil
 import socket
+import subprocess
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
+from datetime import timedelta, timezone
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -14,6 +18,7 @@ from hypothesis import strategies as st
 
 from edge_agent.dialogue import Asked, CountersAsked, HeadingSaid, Reply, ShiftSaid
 from edge_agent.page import Page, PortTaken
+from tests.needs import needs
 
 PATIENCE_S = 10
 
@@ -65,7 +70,7 @@ def post(page: Page, path: str, body: bytes, key: str = "k") -> tuple[int, str, 
 
 def test_the_day_is_answered_at_once_with_the_present_instant(page: Page) -> None:
     status, _, body = ask(page, "GET", "/api/day")
-    assert (status, msgspec.json.decode(body)) == (200, {"now_ms": 42, "revision": 1, "stops": []})
+    assert (status, msgspec.json.decode(body)) == (200, {"now_ms": 42, "utc_offset_s": 0, "revision": 1, "stops": []})
 
 
 def test_a_reader_of_the_present_revision_waits_for_the_next(page: Page) -> None:
@@ -165,3 +170,37 @@ def test_garbage_instead_of_a_request_never_stops_the_page(page: Page, garbage: 
 def test_a_taken_port_is_named(page: Page) -> None:
     with pytest.raises(PortTaken, match="set page_port to another one"):
         Page("127.0.0.1", page.port, lambda _: Future(), lambda: 0)
+
+
+DAY = {
+    "revision": 2, "agent": "van-1", "plan_version": 1, "shift": "under_way", "link_is_up": False, "done": [],
+    "depart_ms": 0, "shift_end_ms": 36_000_000, "break": None, "depot": None, "heading_to": "s1", "at_stop": None,
+    "change": {"change_id": "c1", "at_ms": 25_200_000, "why": "Running 9 min late", "before": ["s1"], "after": ["s1"]},
+    "stops": [{
+        "stop_id": "s1", "order_id": "o1", "address": "Liisankatu 20", "position": [60.17, 24.95], "parcels": ["S10:1"],
+        "slot": [21_600_000, 28_800_000], "told": [25_200_000, 28_800_000], "service": "hand_over", "service_s": 200,
+        "floor": 2, "has_lift": True, "is_business": False, "open_hours": None, "door_group": "",
+        "estimate": [25_800_000, 26_100_000, 26_700_000],
+    }],
+}  # fmt: skip
+
+
+def test_a_browser_shows_what_changed_and_the_next_stop_in_the_depots_time(listener: Listener, tmp_path: Path) -> None:
+    browser = shutil.which("chromium") or shutil.which("chromium-browser")
+    needs(browser, "chromium: apt install chromium")
+    shown = Page("127.0.0.1", 0, listener.ask, lambda: 25_500_000, timezone(timedelta(hours=2)))
+    shown.show(msgspec.json.encode(DAY))
+    shown.start()
+    try:
+        seen = subprocess.run(
+            [str(browser), "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--disable-sync",
+             "--disable-background-networking", "--disable-component-update", f"--user-data-dir={tmp_path}",
+             "--virtual-time-budget=2000", "--dump-dom", f"http://127.0.0.1:{shown.port}/"],
+            check=True, capture_output=True, text=True, timeout=60,
+        ).stdout  # fmt: skip
+    finally:
+        shown.stop()
+    assert "Liisankatu 20" in seen
+    assert "Running 9 min late" in seen
+    assert "09:00–10:00" in seen
+    assert "going on alone" in seen
