@@ -377,7 +377,7 @@ static void build_plain(Search *s, int r) {
     const Piece *holds = piece_at(piece, (int)(stop - piece), reaches);
     int64_t value = cost_at(holds, reaches);
     int32_t slope = reaches < holds->from ? 0 : holds->slope;
-    piece = reaches < holds->from ? holds : holds + 1;
+    piece = reaches < holds->from && holds->slope > 0 ? holds : holds + 1; /* Every piece but the first is steeper. */
     if (from >= closes) {
         out[count++] = (Piece){from, slope + (int32_t)weight, value + weight * (from - closes)};
     } else {
@@ -385,7 +385,7 @@ static void build_plain(Search *s, int r) {
         int32_t end = closes < until ? closes : until;
         for (; piece < stop && piece->from - travel < end; piece++)
             out[count++] = (Piece){piece->from - travel, piece->slope, piece->cost};
-        if (closes < until) {
+        if (closes < until && weight > 0) {
             Piece last = out[count - 1];
             out[count++] = (Piece){closes, last.slope + (int32_t)weight, cost_at(&last, closes)};
             if (piece < stop && piece->from - travel == closes) out[count - 1].slope = piece++->slope + (int32_t)weight;
@@ -1235,7 +1235,7 @@ static void lay_out(Search *s, Arena *arena, int pairs) {
     s->neighbours = take(arena, n * NEIGHBOURS, sizeof *s->neighbours);
     s->is_queued = take(arena, n, sizeof *s->is_queued);
     s->count = take(arena, states * (n + 1), sizeof *s->count);
-    s->stride = s->timed ? MOST_PIECES : s->n + 4;
+    s->stride = s->timed ? MOST_PIECES : s->n + 6; /* Plain: a hinge per node, one for the shift's end, two unknown, the first. */
     s->scratch[0] = take(arena, s->timed ? (size_t)s->stride : 0, sizeof(Piece));
     s->scratch[1] = take(arena, s->timed ? (size_t)s->stride : 0, sizeof(Piece));
     s->pieces = take(arena, states * (n + 1) * (size_t)s->stride, sizeof *s->pieces);

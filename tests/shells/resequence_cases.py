@@ -75,6 +75,24 @@ def any_route(seed: int, stops: int, *, is_timed: bool) -> RouteProblem:
     )
 
 
+def waiting_route(seed: int, stops: int) -> RouteProblem:
+    """A closed tour whose windows open all through a long day, so that the van waits at many stops."""
+    draw = Draw(seed)
+    n = stops + 1
+    opens = [draw(0, 60 * stops) for _ in range(stops)]
+    return RouteProblem(
+        travel=np.array([[draw(10, 60) for _ in range(n)] for _ in range(n)]),
+        order=tuple(range(1, n)),
+        start=0,
+        end=0,
+        leave=0,
+        service=(5,) * n,
+        earliest=(0, *opens),
+        latest=(200 * n, *(instant + draw(0, 200) for instant in opens)),
+        lateness_weight=(100,) * n,
+    )
+
+
 def golden_route(case: int) -> tuple[RouteProblem, int]:
     """The route of a golden case and how many looks it is searched for."""
     return any_route(1000 + case, (12, 25, 40, 60)[case % 4], is_timed=case % 2 == 1), 1500

@@ -3,6 +3,7 @@
 import statistics
 import threading
 import time
+from itertools import permutations
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from shared import resequence as kernel
 from shared.resequence import Unlimited, resequence
 from shared.routes import OrderRefused, RouteProblem, check, evaluate
-from tests.shells.resequence_cases import GOLDEN, any_route, golden_route
+from tests.shells.resequence_cases import GOLDEN, any_route, golden_route, waiting_route
 
 seeds = st.integers(0, 2**32 - 1)
 relaxed = settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -65,6 +66,13 @@ def test_an_open_route_without_windows_is_driven_without_detours() -> None:
         lateness_weight=(1,) * 9,
     )
     assert resequence(problem, iterations=2000).order == (1, 2, 3, 4, 5, 6, 7, 8)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_short_tour_with_many_waits_is_driven_in_the_cheapest_order(seed: int) -> None:
+    problem = waiting_route(seed, 6)
+    cheapest = min(evaluate(problem, order).total for order in permutations(problem.order))
+    assert resequence(problem, iterations=2000, seed=seed).cost.total == cheapest
 
 
 def test_a_search_without_any_limit_is_refused() -> None:
