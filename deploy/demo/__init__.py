@@ -3,7 +3,9 @@
 import json
 import time
 
+import httpx
 from rich.console import Console
+from rich.markup import escape
 
 from deploy.demo.check import Check
 from deploy.demo.luck import Luck
@@ -19,11 +21,11 @@ EX_FAILED = 1
 def run_screen(wish: Wish) -> None:
     """Show the day until the visitor quits. Raises DemoRefused."""
     console = Console()
-    stage = Stage(wish, lambda words: console.print(f"[dim]{words}[/]"))
+    stage = Stage(wish, lambda words: console.print(f"[dim]{escape(words)}[/]"))
     try:
         stage.rise()
         Screen(stage, Luck(stage), console).show()
-    except DidNotStart as fallen:
+    except (DidNotStart, httpx.HTTPError) as fallen:
         raise DemoRefused(str(fallen)) from None
     finally:
         stage.stop()
@@ -34,19 +36,21 @@ def run_check(wish: Wish, within_s: float) -> int:
     """Prove the main job, print one JSON object, and return the exit status: 0 when all of it happened in time."""
     begun_s = time.monotonic()
     console = Console(stderr=True)
-    stage = Stage(wish, lambda words: console.print(f"[dim]{words}[/]"))
     report: dict[str, object] = {"ok": False, "speed": wish.speed, "seed": wish.seed}
+    stage: Stage | None = None
     check: Check | None = None
     try:
+        stage = Stage(wish, lambda words: console.print(f"[dim]{escape(words)}[/]"))
         stage.rise()
         report["started_s"] = round(time.monotonic() - begun_s, 1)
         check = Check(stage, Luck(stage))
         report["ok"] = check.run(begun_s + within_s)
-    except (DidNotStart, OSError) as fallen:
+    except (DemoRefused, DidNotStart, OSError, httpx.HTTPError) as fallen:
         report["failed"] = str(fallen)
     finally:
-        report["processes"] = stage.stack.ids
-        stage.stop()
+        if stage is not None:
+            report["processes"] = stage.stack.ids
+            stage.stop()
     if check is not None:
         report |= {"story": check.story, **check.proven}
     report["seconds"] = round(time.monotonic() - begun_s, 1)

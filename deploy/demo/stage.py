@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
-from zoneinfo import ZoneInfo
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import httpx
 import tomli_w
@@ -25,6 +25,7 @@ from shared.signing import Signer
 DAY = "2026-03-03"
 """A Tuesday in winter, whatever today is: the same seed shows the same day."""
 
+FIRST_REASONS = 5
 STARTS_AT = "07:26"
 SHIFT = ("07:30", "15:00")
 STEM_S = 900
@@ -73,13 +74,14 @@ class Stage:
         """`tell` gets one sentence at each step of coming up. Raises DemoRefused when the wish cannot be granted."""
         self.wish = wish
         self._tell = tell
+        zone = _zone(wish.zone)
         self._folder = _fresh(wish.folder)
         self._city = self._prepare_city()
         self._orders = self._prepare_orders()
         broker, hub, inbox, *rest = free_ports(3 + 7 * len(VANS))
         self.broker_port, self.hub_port, self.inbox_port = broker, hub, inbox
         self.ports = {van: VanPorts(*rest[7 * k : 7 * k + 7]) for k, van in enumerate(VANS)}
-        midnight = datetime.fromisoformat(f"{DAY}T{STARTS_AT}").replace(tzinfo=ZoneInfo(wish.zone))
+        midnight = datetime.fromisoformat(f"{DAY}T{STARTS_AT}").replace(tzinfo=zone)
         self._utc_offset_s = int((midnight.utcoffset() or midnight - midnight).total_seconds())
         self.clock = Clock.starting(int(midnight.timestamp() * 1000), wish.speed)
         self.stack = Stack(self._folder / "logs", {SETTING: self.clock.setting()})
@@ -130,6 +132,15 @@ class Stage:
         )
         if answer.is_error:
             raise DemoRefused(f"the hub does not take the orders: {answer.text[:400]}")
+        taken = answer.json()
+        accepted, doubtful, refused = (taken[outcome] for outcome in ("accepted", "doubtful", "refused"))
+        self._tell(f"{len(accepted)} orders taken, {len(doubtful)} doubtful, {len(refused)} refused")
+        for row in [*refused, *doubtful][:FIRST_REASONS]:
+            self._tell(f"  {_reason(row)}")
+        if doubtful:
+            self._tell(f"  say where doubtful ones go: {self.hub_url}/api/orders/doubtful (docs/orders.md)")
+        if not accepted:
+            raise DemoRefused("no order has a place on the map, so there is nothing to plan")
 
     def _prepare_city(self) -> Path:
         if self.wish.pbf is None:
@@ -226,12 +237,25 @@ class Stage:
         return str(path)
 
 
+def _reason(row: dict[str, Any]) -> str:
+    """Why one row was not simply taken, in the hub's words."""
+    expected = f", expected {row['expected']}" if "expected" in row else ""
+    return f"{row['order_id'] or 'a row'}: {row['what_found']}{expected}; {row['do']}"
+
+
 def _nearest_edge_of_town(city: CityMap, towards: Position) -> Position:
     """The place on the connected streets that lies closest to where the main road would come in."""
-    core = city.edge_from[city.edge_core] if hasattr(city, "edge_core") else city.edge_from
+    core = city.edge_from[city.edge_core]
     squared = (city.node_lat[core] - towards.lat) ** 2 + ((city.node_lon[core] - towards.lon) * 0.5) ** 2
     node = core[int(squared.argmin())]
     return Position(float(city.node_lat[node]), float(city.node_lon[node]))
+
+
+def _zone(name: str) -> ZoneInfo:
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError, OSError):
+        raise DemoRefused(f"zone is '{name}', expected an IANA name such as Europe/Helsinki") from None
 
 
 def _fresh(folder: Path) -> Path:

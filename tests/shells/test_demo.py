@@ -32,14 +32,14 @@ def test_the_demo_proves_the_main_job(tmp_path: Path) -> None:
 def test_a_demo_of_no_map_says_what_it_found(tmp_path: Path) -> None:
     (tmp_path / "town.osm.pbf").write_bytes(b"not a map")
     done = waywarden("demo", "--check", "--pbf", str(tmp_path / "town.osm.pbf"), "--folder", str(tmp_path / "day"))
-    assert done.returncode == 2
-    assert "town.osm.pbf" in done.stdout.replace("\n", "")
+    assert done.returncode == 1
+    assert "town.osm.pbf" in json.loads(done.stdout.splitlines()[-1])["failed"]
 
 
 def test_a_demo_does_not_empty_a_folder_of_something_else(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("years of work")
     done = waywarden("demo", "--check", "--folder", str(tmp_path))
-    assert done.returncode == 2
+    assert done.returncode == 1
     assert (tmp_path / "thesis.txt").read_text() == "years of work"
 
 
