@@ -4,11 +4,11 @@ import re
 from datetime import UTC, timedelta, timezone, tzinfo
 from pathlib import Path
 from typing import Annotated, Literal
-from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 
+from shared.mqtt import BrokerUrlWrong, broker_address
 from shared.settings import SettingsWrong, read_settings
 from shared.topics import HUB
 
@@ -49,8 +49,10 @@ def agent_settings(path: Path) -> AgentSettings:
         zone_of(settings.time_zone)
     except ValueError as wrong:
         raise SettingsWrong(f"{path}: {wrong}") from None
-    if urlsplit(settings.broker).scheme != "mqtt":
-        raise SettingsWrong(f"{path}: broker is '{settings.broker}', expected mqtt://HOST:PORT")
+    try:
+        broker_address(settings.broker)
+    except BrokerUrlWrong as wrong:
+        raise SettingsWrong(f"{path}: {wrong}") from None
     return settings
 
 

@@ -58,7 +58,7 @@ class Link:
         sign: Callable[[str, bytes], str] | None = None,
     ) -> None:
         """`hear` is called from the network's thread and must only put the event on a queue. Raises BrokerUrlWrong."""
-        self._host, self._port = _broker_address(url)
+        self._host, self._port = broker_address(url)
         self._subscriptions = [(topic, 0 if topic.endswith("/acks") else 1) for topic in subscriptions]
         self._hear = hear
         self._sign = sign
@@ -134,7 +134,8 @@ def _at_once(_client: Client, _: Any, sock: Any) -> None:
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
-def _broker_address(url: str) -> tuple[str, int]:
+def broker_address(url: str) -> tuple[str, int]:
+    """Host and port of mqtt://HOST:PORT, port 1883 when none is given. Raises BrokerUrlWrong."""
     try:
         parts = urlsplit(url)
         host, port = parts.hostname, parts.port or 1883

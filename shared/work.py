@@ -5,7 +5,7 @@ from typing import Literal, NewType
 
 import msgspec
 
-from shared.quantities import EpochMs, Position, Seconds, TimeWindow
+from shared.quantities import EpochMs, Position, Seconds, TimeWindow, metres_between
 
 OrderId = NewType("OrderId", str)
 StopId = NewType("StopId", str)
@@ -133,3 +133,18 @@ def missing_from_proof(stop: Stop, visit: Visit) -> list[str]:
             f"a person: '{stop.service}' may not be left with {visit.outcome.value.removeprefix('delivered_to_')}"
         )
     return missing
+
+
+AT_THE_DOOR_M = 150
+"""A van parks round the corner and a fix between tall houses errs by tens of metres; farther is not this door."""
+
+
+def doubt_about_place(stop: Stop, visit: Visit) -> str:
+    """Why the proof's place does not show that somebody was at the door, in words; empty when it does.
+
+    A doubt refuses nothing: a van without satellites still delivers. It is shown wherever the proof is.
+    """
+    if visit.proof.position is None:
+        return "no place was known"
+    metres = metres_between(stop.position, visit.proof.position)
+    return f"{round(metres)} m from the door" if metres > AT_THE_DOOR_M else ""

@@ -3,7 +3,18 @@
 import pytest
 
 from shared.quantities import EpochMs, Position, Seconds, TimeWindow, metres_between
-from shared.work import OrderId, Outcome, Parcel, Proof, Service, Stop, StopId, Visit, missing_from_proof
+from shared.work import (
+    OrderId,
+    Outcome,
+    Parcel,
+    Proof,
+    Service,
+    Stop,
+    StopId,
+    Visit,
+    doubt_about_place,
+    missing_from_proof,
+)
 
 DAY = TimeWindow(EpochMs(0), EpochMs(36_000_000))
 
@@ -44,3 +55,18 @@ def test_a_failed_attempt_says_why() -> None:
 
 def test_a_degree_of_latitude_is_111_kilometres() -> None:
     assert metres_between(Position(60, 25), Position(61, 25)) == pytest.approx(111_195, rel=1e-4)
+
+
+def test_a_proof_from_the_door_leaves_no_doubt_about_its_place() -> None:
+    assert doubt_about_place(stop("hand_over"), visit(Outcome.DELIVERED_TO_PERSON)) == ""
+
+
+def test_a_proof_from_elsewhere_says_how_far() -> None:
+    elsewhere = Proof((), Position(60.11, 24.9), EpochMs(1))
+    far = Visit(StopId("s1"), Outcome.DELIVERED_TO_PERSON, EpochMs(0), EpochMs(1), elsewhere)
+    assert doubt_about_place(stop("hand_over"), far) == "1112 m from the door"
+
+
+def test_a_proof_without_a_place_says_so() -> None:
+    blind = Visit(StopId("s1"), Outcome.REFUSED, EpochMs(0), EpochMs(1), Proof((), None, EpochMs(1)), "no")
+    assert doubt_about_place(stop("hand_over"), blind) == "no place was known"
