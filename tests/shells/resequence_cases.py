@@ -79,7 +79,7 @@ def waiting_route(seed: int, stops: int) -> RouteProblem:
     """A closed tour whose windows open all through a long day, so that the van waits at many stops."""
     draw = Draw(seed)
     n = stops + 1
-    opens = [draw(0, 60 * stops) for _ in range(stops)]
+    opens = sorted(draw(0, 100 * stops) for _ in range(stops))
     return RouteProblem(
         travel=np.array([[draw(10, 60) for _ in range(n)] for _ in range(n)]),
         order=tuple(range(1, n)),
@@ -88,7 +88,7 @@ def waiting_route(seed: int, stops: int) -> RouteProblem:
         leave=0,
         service=(5,) * n,
         earliest=(0, *opens),
-        latest=(200 * n, *(instant + draw(0, 200) for instant in opens)),
+        latest=(200 * n, *(instant + draw(100, 400) for instant in opens)),
         lateness_weight=(100,) * n,
     )
 
