@@ -253,14 +253,14 @@ def _lates(problem: RouteProblem, order: Sequence[int], cost: Cost) -> list[int]
     return [max(0, begin - problem.latest[node]) for node, begin in zip(order, cost.begins, strict=True)]
 
 
-def sentence(bearing: Bearing, problem: RouteProblem, plain: RouteProblem, proposal: Proposal) -> str:
-    """What was changed and why, as a person would say it."""
+def sentence(problem: RouteProblem, plain: RouteProblem, proposal: Proposal) -> str:
+    """What was changed and why, as a person would say it; stops keep their ids for `ledger.spoken` to replace."""
     before = dict(zip(proposal.before, _lates(problem, problem.order, proposal.before_cost), strict=True))
     nodes = _nodes(proposal.before, proposal.after)
     after = dict(zip(proposal.after, _lates(problem, nodes, proposal.after_cost), strict=True))
     truly = dict(zip(proposal.before, _lates(plain, problem.order, proposal.before_cost), strict=True))
     moved = _count(stops_moved(proposal.before, proposal.after), "stop")
-    words = f"{_cause(bearing, truly, before, proposal)}; moved {moved}"
+    words = f"{_cause(truly, before, proposal)}; moved {moved}"
     kept = sum(before[stop_id] > 0 and after[stop_id] == 0 for stop_id in before)
     less = [before[s] - after[s] for s in before if before[s] - after[s] >= 60 and after[s] > 0]
     more = [after[s] - before[s] for s in before if after[s] - before[s] >= 60]
@@ -282,13 +282,13 @@ def sentence(bearing: Bearing, problem: RouteProblem, plain: RouteProblem, propo
     return words
 
 
-def _cause(bearing: Bearing, late_s: dict[StopId, int], with_margin_s: dict[StopId, int], proposal: Proposal) -> str:
+def _cause(late_s: dict[StopId, int], with_margin_s: dict[StopId, int], proposal: Proposal) -> str:
     worst = max(late_s, key=lambda stop_id: late_s[stop_id], default=None)
     tightest = max(with_margin_s, key=lambda stop_id: with_margin_s[stop_id], default=None)
     if worst is not None and late_s[worst] >= 60:
-        return f"Running {minutes(late_s[worst])} min late at {bearing.stop(worst).address}"
+        return f"Running {minutes(late_s[worst])} min late at {worst}"
     if tightest is not None and with_margin_s[tightest] > 0:
-        return f"About to miss the window at {bearing.stop(tightest).address}"
+        return f"About to miss the window at {tightest}"
     if proposal.before_cost.shift_overrun:
         return "The shift would end too late"
     if proposal.before_cost.rest_lateness:

@@ -107,7 +107,7 @@ def verdict_on(case: Case, proposal: Proposal, day: Day, now_ms: int) -> Verdict
         f"allowed: saves {proposal.gain_s} weighted s of at least {round(needed_s)},"
         f" {used} of {freedom.arcs_per_day} arcs changed today"
     )
-    words = sentence(case.bearing, case.problem, case.plain, proposal)
+    words = sentence(case.problem, case.plain, proposal)
     return Verdict(case, proposal, "", words, reason, used)
 
 

@@ -11,6 +11,7 @@ import msgspec
 from edge_agent.dialogue import DAY_TOPIC
 from edge_agent.memory import Day
 from shared.contracts import Plan
+from shared.ledger import spoken
 from shared.messages import Estimate
 from shared.quantities import TimeWindow
 from shared.steps import Envelope
@@ -63,7 +64,7 @@ def day_shown(
         "link_is_up": link_is_up,
         "stops": [],
         "done": [_done(visits[stop_id]) for stop_id in day.driven if stop_id in visits],
-        "change": _change(day),
+        "change": _change(day, plan),
     }
     if plan is None:
         return found
@@ -92,14 +93,15 @@ def _done(visit: Visit) -> dict[str, Any]:
     return {"stop_id": visit.stop_id, "outcome": visit.outcome, "left_ms": visit.left_ms}
 
 
-def _change(day: Day) -> dict[str, Any] | None:
+def _change(day: Day, plan: Plan | None) -> dict[str, Any] | None:
     change = day.change
     if change is None:
         return None
+    addresses: dict[str, str] = {} if plan is None else {stop.stop_id: stop.address for stop in plan.stops}
     return {
         "change_id": change.change_id,
         "at_ms": change.at_ms,
-        "why": change.why,
+        "why": spoken(change.why, addresses),
         "before": change.before,
         "after": change.after,
     }

@@ -6,7 +6,8 @@ and the first bad one can be named.
 """
 
 import hashlib
-from collections.abc import Iterable
+import re
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
@@ -85,3 +86,14 @@ def first_broken(chain: Iterable[Decision], begins_after: str = FIRST_LINK) -> D
             return decision
         link = decision.link()
     return None
+
+
+_ID = re.compile(r"[\w.:-]*\w")
+
+
+def spoken(sentence: str, names: Mapping[str, str]) -> str:
+    """A record's sentence as people read it: ids replaced by what they are called.
+
+    Records hold ids alone. Addresses are personal data and must be forgettable, which a hash chain is not.
+    """
+    return _ID.sub(lambda word: names.get(word.group(), word.group()), sentence)

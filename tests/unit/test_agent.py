@@ -214,10 +214,11 @@ def test_a_late_van_re_sequences_itself_and_says_why() -> None:
     assert changed.after[0] == "s1"
     assert changed.after.index("s6") < changed.before.index("s6")
     assert "keeps its window" in changed.decision.sentence
-    assert changed.decision.sentence.startswith("About to miss the window at s6 street 1; moved 1 stop")
+    assert changed.decision.sentence.startswith("About to miss the window at s6; moved 1 stop")
     assert [estimate.stop_id for estimate in changed.estimates] == list(changed.after)
     assert rig.shown == list(changed.after)
     assert rig.day["change"]["change_id"] == changed.change_id
+    assert rig.day["change"]["why"].startswith("About to miss the window at s6 street 1; moved 1 stop")
 
 
 def test_a_delay_found_at_once_is_told_in_minutes() -> None:
@@ -226,7 +227,7 @@ def test_a_delay_found_at_once_is_told_in_minutes() -> None:
     rig.begin()
     rig.heads_for("s1")
     rig.step(after_s=25 * 60)
-    assert rig.events(Resequenced)[0].decision.sentence.startswith("Running 7 min late at s6 street 1")
+    assert rig.events(Resequenced)[0].decision.sentence.startswith("Running 7 min late at s6")
 
 
 def test_lateness_that_another_order_saves_is_not_said_first() -> None:

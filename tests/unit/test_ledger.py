@@ -4,7 +4,7 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.ledger import FIRST_LINK, Alternative, Decision, Input, first_broken
+from shared.ledger import FIRST_LINK, Alternative, Decision, Input, first_broken, spoken
 from shared.quantities import EpochMs
 from shared.work import AgentId
 
@@ -46,3 +46,9 @@ def test_a_record_read_back_has_the_link_it_was_written_with() -> None:
         (Alternative("keep", 7, 1, 2),), 0, "allowed", "van-1",
     )  # fmt: skip
     assert msgspec.json.decode(msgspec.json.encode(whole), type=Decision).link() == whole.link()
+
+
+def test_a_sentence_is_spoken_with_names_for_its_ids() -> None:
+    names = {"stop-1": "Liisankatu 20", "stop-12": "Bulevardi 5"}
+    said = spoken("Running 9 min late at stop-12; only serve stop-1 next.", names)
+    assert said == "Running 9 min late at Bulevardi 5; only serve Liisankatu 20 next."
