@@ -81,15 +81,20 @@ class Candidate(msgspec.Struct, frozen=True):
 
 
 class Found(msgspec.Struct, frozen=True):
-    """What an address line may mean, the surest first."""
+    """What an address line may mean, the surest first.
+
+    `objection` says what is wrong with the place as a person gave it; a person then has to look, however sure the
+    candidates are.
+    """
 
     text: str
     candidates: tuple[Candidate, ...]
+    objection: str = ""
 
     @property
     def place(self) -> Candidate | None:
         """The candidate that may be driven to; absent when a person has to look."""
-        if self.candidates and self.candidates[0].confidence >= ACCEPTED_FROM:
+        if self.candidates and self.candidates[0].confidence >= ACCEPTED_FROM and not self.objection:
             return self.candidates[0]
         return None
 
@@ -98,6 +103,8 @@ class Found(msgspec.Struct, frozen=True):
         """Why no candidate may be driven to, in words; empty when one may."""
         if self.place is not None:
             return ""
+        if self.objection:
+            return f"{self.text!r}: {self.objection}"
         if not self.candidates:
             return f"{self.text!r}: no street of the map is like it"
         best = self.candidates[0]

@@ -9,7 +9,7 @@ import csv
 import hashlib
 import io
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import Literal, TypeVar, get_args
@@ -146,7 +146,8 @@ class Desk:
 
     `zone` is the IANA name of the day's time zone. Without a `day`, times must carry their date; with it, slots must
     begin on it. `known` are the fingerprints of orders taken earlier, `parcels_held` whose order a barcode is in.
-    `bounds` are the map's (south, west, north, east), outside of which a position is doubted.
+    `bounds` are the map's (south, west, north, east), outside of which a position is doubted. `why_no_drive` says why
+    nobody can drive to a position, "" when somebody can.
     """
 
     geocoder: Geocoder
@@ -157,6 +158,17 @@ class Desk:
     parcels_held: Mapping[str, str] = field(default_factory=dict)
     book: LabelBook | None = None
     bounds: tuple[float, float, float, float] | None = None
+    why_no_drive: Callable[[Position], str] = lambda _: ""
+
+    def objection_to(self, position: Position) -> str:
+        """Why a position a person gave is not one of this map; "" when it is."""
+        if self.bounds is not None and not _is_inside(position, self.bounds):
+            south, west, north, east = self.bounds
+            return (
+                f"position {position.lat}, {position.lon} is outside the map, "
+                f"expected {south:.4f} to {north:.4f} north and {west:.4f} to {east:.4f} east"
+            )
+        return self.why_no_drive(position)
 
 
 def take_csv(data: bytes, desk: Desk) -> Intake:
@@ -380,21 +392,31 @@ class _Counter:
         if order.lat is None and order.lon is None:
             if not text:
                 raise _Wrong("neither an address nor lat and lon", "one of them", "say where the order goes")
-            return self.desk.geocoder.find(text, self.desk.corrections)
+            return self._place_named(text)
         position = _right_position(order.lat, order.lon)
         return self._place_at(position, text)
 
+    def _place_named(self, text: str) -> Found:
+        """The place of a text, as a person corrected it or as the map has it."""
+        said = self.desk.corrections.of(text)
+        objection = "" if said is None else self.desk.objection_to(said.position)
+        # A correction that leads off the map is a slip of the pen somebody signed: the map is asked instead.
+        return self.desk.geocoder.find(text, None if objection else self.desk.corrections)
+
     def _place_at(self, position: Position, text: str) -> Found:
-        """A place given by its coordinates; doubted off the map, or when its own address is elsewhere."""
+        """A place given by its coordinates; doubted off the map, or when its own address is elsewhere.
+
+        Off the map only the places of the text are candidates: nobody may choose one that cannot be driven to.
+        """
         geocoder = self.desk.geocoder
         written = text or f"{position.lat:.6f}, {position.lon:.6f}"
         if self.desk.corrections.of(written) is not None:
-            return geocoder.find(written, self.desk.corrections)
+            return self._place_named(written)
+        objection = self.desk.objection_to(position)
+        if objection:
+            return Found(written, geocoder.find(text).candidates if text else (), objection)
         door = geocoder.door_near(position)
         given = Candidate(position, text or written, 1.0, "position given with the order", door)
-        if self.desk.bounds is not None and not _is_inside(position, self.desk.bounds):
-            doubt = f"position {position.lat}, {position.lon} is outside the map"
-            return Found(written, (msgspec.structs.replace(given, confidence=0.2, reason=doubt),))
         place = geocoder.find(text).place if text else None
         if place is not None and metres_between(place.position, position) > SAME_PLACE_M:
             metres = round(metres_between(place.position, position))

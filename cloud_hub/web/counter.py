@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -14,6 +15,7 @@ from cloud_hub.web.desk import Desk
 from cloud_hub.web.forms import found, read
 from cloud_hub.web.picture import Picture
 from cloud_hub.web.problems import Problem
+from shared.citymap import OffTheMap
 from shared.quantities import EpochMs, Position
 from shared.work import OrderId
 
@@ -83,7 +85,16 @@ def _intake_desk(desk: Desk, picture: Picture, day: str | None) -> intake.Desk:
             for parcel in order.stop.parcels
         },
         bounds=desk.roads.city.bounds,
+        why_no_drive=partial(_why_no_drive, desk),
     )
+
+
+def _why_no_drive(desk: Desk, position: Position) -> str:
+    try:
+        desk.roads.city.snap(position)
+    except OffTheMap as off:
+        return str(off)
+    return ""
 
 
 def _accepted(order: intake.OrderAccepted, now_ms: EpochMs) -> Order:
@@ -119,13 +130,19 @@ def correct_order(desk: Desk, picture: Picture, order_id: str, body: Mapping[str
     if order.state != "doubtful":
         raise Problem(409, f"order '{order_id}' is {order.state}, expected a doubtful one")
     said = Correction(_corrected_place(asked, order), asked.by)
+    known = _intake_desk(desk, picture, None)
+    objection = known.objection_to(said.position)
+    if objection:
+        raise Problem(422, f"order '{order_id}' cannot go there: {objection}")
     entry = msgspec.json.decode(order.entry, type=intake.OrderIn)
-    taken = _taken_again(desk, picture, entry, said)
+    taken = _taken_again(known, entry, said)
     if not taken.accepted:
         wrong = taken.doubtful[0].what_found if taken.doubtful else taken.refused[0].what_found
         raise Problem(422, f"order '{order_id}' is still not accepted: {wrong}")
     address = entry.address.strip()
-    remembered = (normal_text(address), msgspec.json.encode(said).decode()) if address else None
+    # A text the map knows for sure was doubted for its position only: it needs no memory, and keeps its own place.
+    is_news = bool(address) and desk.geocoder.find(address).place is None
+    remembered = (normal_text(address), msgspec.json.encode(said).decode()) if is_news else None
     accepted = _accepted(taken.accepted[0], desk.clock.now_ms())
     answer = desk.answer(OrderCorrected(accepted, asked.by, remembered))
     if not answer.is_done:
@@ -133,9 +150,8 @@ def correct_order(desk: Desk, picture: Picture, order_id: str, body: Mapping[str
     return found(picture.order(order_id), f"order '{order_id[:80]}' is unknown")
 
 
-def _taken_again(desk: Desk, picture: Picture, entry: intake.OrderIn, said: Correction) -> intake.Intake:
+def _taken_again(before: intake.Desk, entry: intake.OrderIn, said: Correction) -> intake.Intake:
     """The intake of one entry, as it was handed in, now that a person has said this of its place."""
-    before = _intake_desk(desk, picture, None)
     corrections = before.corrections
     address = entry.address.strip()
     if address:

@@ -74,6 +74,22 @@ def test_a_doubtful_order_waits_for_a_person_whose_answer_is_remembered(hub: Hub
     assert is_problem(hub.http.post("/api/orders/D-1/correction", json=said), 409)
 
 
+def test_a_correction_must_be_a_place_a_van_can_reach(hub: HubProcess) -> None:
+    hub.http.post("/api/orders", json=[order("P-1", address="Hovioikeudenlaituri 998")])
+    nowhere = hub.http.post("/api/orders/P-1/correction", json={"lat": 0, "lon": 0, "by": "anna"})
+    assert is_problem(nowhere, 422)
+    assert "outside the map, expected 60." in nowhere.json()["detail"]
+
+
+def test_a_slip_in_a_position_never_moves_the_address_it_was_given_with(hub: HubProcess) -> None:
+    (doubt,) = hub.http.post("/api/orders", json=[order("P-2", lat=0, lon=0)]).json()["doubtful"]
+    assert doubt["candidates"][0]["lat"] == pytest.approx(60.17, abs=0.02)
+    by_hand = {"lat": 60.1699, "lon": 24.9410, "by": "anna"}
+    assert hub.http.post("/api/orders/P-2/correction", json=by_hand).json()["position"] == [60.1699, 24.941]
+    hub.http.post("/api/orders", json=[order("P-3")])
+    assert hub.get("/api/orders/P-3")["position"] == [doubt["candidates"][0]["lat"], doubt["candidates"][0]["lon"]]
+
+
 def test_an_order_explains_itself(hub: HubProcess) -> None:
     assert hub.get("/api/orders/A-001")["stop_state"] == "planned"
     why = hub.get("/api/orders/A-001/why")

@@ -280,6 +280,30 @@ def test_a_position_is_taken_as_given_and_doubted_off_the_map_or_far_from_its_ad
     ]
 
 
+def test_a_position_off_the_map_is_no_candidate_but_the_place_of_its_address_is():
+    typo = order(order_id="1", lat=0.0, lon=0.0)
+    bare = order(order_id="2", address="", lat=0.0, lon=0.0)
+    intake = take_orders([typo, bare], DESK)
+    assert [[place.address for place in doubt.candidates] for doubt in intake.doubtful] == [
+        ["Mannerheimintie 5, 00100 Helsinki"],
+        [],
+    ]
+    assert "expected 60.0000 to 61.0000 north and 24.0000 to 25.0000 east" in intake.doubtful[0].what_found
+
+
+def test_a_position_nobody_can_drive_to_is_doubted():
+    sea = Desk(GEOCODER, "Europe/Helsinki", DAY, why_no_drive=lambda _: "nothing but water for 700 m")
+    (doubt,) = take_orders([order(address="", lat=60.1, lon=24.9)], sea).doubtful
+    assert "nothing but water" in doubt.what_found
+
+
+def test_a_remembered_place_off_the_map_leaves_the_address_where_the_map_has_it():
+    typo = Corrections().with_correction("Mannerheimintie 5", Position(0.0, 0.0), "anna")
+    desk = Desk(GEOCODER, "Europe/Helsinki", DAY, typo, bounds=DESK.bounds)
+    (taken,) = take_orders([order()], desk).accepted
+    assert taken.position == Position(60.1690, 24.9400)
+
+
 def test_an_order_becomes_a_stop_with_its_parcels_and_its_told_window():
     (taken,) = take_orders([order(parcels=2, open_from="09:00", open_to="18:00", tier="plus")], DESK).accepted
     told = TimeWindow(helsinki_ms("10:30"), helsinki_ms("11:30"))
