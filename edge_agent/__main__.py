@@ -243,13 +243,16 @@ class _Sentences(logging.Handler):
         log(record.getMessage().partition(" ")[0], **{"from": record.name}, said=record.getMessage().partition(" ")[2])
 
 
+COMMANDS = {"run": "run the agent until it is told to stop", "check": "say whether it could run"}
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command `edge-agent`."""
     logging.basicConfig(handlers=[_Sentences()], level=logging.WARNING)
     logging.getLogger("edge_agent").setLevel(logging.INFO)
     parser = argparse.ArgumentParser(prog="edge-agent", description="The agent that rides on a van.")
     commands = parser.add_subparsers(dest="command", required=True)
-    for name, words in (("run", "run the agent until it is told to stop"), ("check", "say whether it could run")):
+    for name, words in COMMANDS.items():
         command = commands.add_parser(name, help=words, description=words)
         command.add_argument("--settings", type=Path, required=True, help="a TOML file; docs/settings.md lists it all")
     asked = parser.parse_args(arguments)

@@ -7,9 +7,11 @@ import pytest
 import typer
 
 from cloud_hub.__main__ import app as hub_app
+from cloud_hub.events import Pace
 from cloud_hub.promises import Rule
 from cloud_hub.settings import DepotSetting, HubSettings, VehicleSetting
 from deploy.__main__ import app as front_door
+from edge_agent.__main__ import COMMANDS
 from edge_agent.settings import AgentSettings
 from firmware_sim.__main__ import app as sim_app
 from firmware_sim.devices.gnss import GnssFaults
@@ -19,7 +21,7 @@ DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 
 @pytest.mark.parametrize(
-    "kind", [AgentSettings, HubSettings, DepotSetting, VehicleSetting, Rule, VanSettings, GnssFaults]
+    "kind", [AgentSettings, HubSettings, DepotSetting, VehicleSetting, Rule, Pace, VanSettings, GnssFaults]
 )
 def test_every_setting_is_documented(kind: type[msgspec.Struct]) -> None:
     page = (DOCS / "settings.md").read_text()
@@ -32,6 +34,11 @@ def test_every_setting_is_documented(kind: type[msgspec.Struct]) -> None:
 def test_every_command_is_documented(program: str, app: typer.Typer) -> None:
     page = (DOCS / "commands.md").read_text()
     assert [words for words in commands(program, app) if f"`{words}`" not in page] == []
+
+
+def test_every_command_of_the_agent_is_documented() -> None:
+    page = (DOCS / "commands.md").read_text()
+    assert [name for name in COMMANDS if f"`edge-agent {name}`" not in page] == []
 
 
 def commands(program: str, app: typer.Typer) -> list[str]:
