@@ -160,7 +160,7 @@ class DayPlan:
             ),
             chosen=1,
             verdict="first plan of the day: nothing promised yet is changed",
-            about=(route.agent,),
+            about=(route.agent, *(stop.order_id for stop in stops.values())),
             seed=event.seed,
             iterations=event.iterations,
         )

@@ -101,13 +101,13 @@ def orders_pages(desk: Desk, picture: Picture) -> APIRouter:
     @router.get(
         "/api/orders/{order_id}/why",
         summary="Why this order is as it is",
-        description="The decisions that touched it, oldest first, each with the sentence a person reads.",
+        description="The decisions that touched it, oldest first: which van got it with what plan, every window told, "
+        "each with the sentence a person reads.",
         responses=missing("order"),
     )
     def why(order_id: str) -> Json:
         found(picture.order(order_id), f"order '{order_id[:80]}' is unknown")
-        chain = picture.why(order_id)
-        return Json({"order_id": order_id, "sentences": [step["sentence"] for step in chain], "decisions": chain})
+        return Json(picture.why(order_id))
 
     @router.post(
         "/api/orders/{order_id}/correction",

@@ -3,14 +3,14 @@
 A reader may be a commit behind the core; it can never hold it up.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, TypeVar
 
 import msgspec
 
 from cloud_hub.events import Notice
 from cloud_hub.fleet import AgentRecord, Chain, Closures, EstimatesHeard, KeptDecision, Order, StopRecord, Vehicle
-from cloud_hub.promises import Promise
+from cloud_hub.promises import Promise, Telling
 from cloud_hub.storage import DecisionRow, DecisionsAsked, HubStore, TelemetryStore
 from shared.contracts import Plan
 from shared.messages import Estimate
@@ -144,16 +144,26 @@ class Picture:
         """Decisions with their number in the order of commits, and whether each follows from the one before it."""
         return [_decision_shown(row) for row in self._store.decisions(asked)]
 
-    def why(self, order_id: str) -> list[Shown]:
-        """The decisions that touched an order, oldest first, with those of agents and the hub that caused them."""
+    def why(self, order_id: str) -> Shown:
+        """Why an order is as it is: the decisions that touched it, oldest first, with those of agents and the hub that
+        caused them, and what a person reads of each.
+        """
         own = self._store.decisions(DecisionsAsked(about=order_id))
         found = {row.number: row for row in own}
+        notices = sorted((n for n in self.all("notices", Notice).values() if n.order_id == order_id), key=_said)
         named = {word for row in own for word in msgspec.json.decode(_kept(row).decision)["about"]}
+        named |= {telling.decision_id for telling in self._tellings(order_id)}
         for word in sorted(named - {order_id}):
             caused = self._store.decision(word)
             if caused is not None:
                 found[caused.number] = caused
-        return [_decision_shown(found[number]) for number in sorted(found)]
+        decisions = [_decision_shown(found[number]) for number in sorted(found)]
+        return {"order_id": order_id, "sentences": _read_aloud(decisions, notices), "decisions": decisions}
+
+    def _tellings(self, order_id: str) -> tuple[Telling, ...]:
+        order = self.one("orders", order_id, Order)
+        promise = None if order is None or order.stop is None else self.one("promises", order.stop.stop_id, Promise)
+        return () if promise is None else promise.tellings
 
     def decision(self, decision_id: str) -> Shown | None:
         """One decision; None when it is unknown."""
@@ -234,6 +244,24 @@ def _order_shown(order: Order, stop: StopRecord | None) -> Shown:
         "why_waiting": "" if stop is None else stop.why_waiting,
         "visits": [] if stop is None else msgspec.to_builtins(stop.visits),
     }
+
+
+def _said(notice: Notice) -> tuple[int, str]:
+    return notice.at_ms, notice.notice_id
+
+
+def _read_aloud(decisions: Sequence[Shown], notices: Sequence[Notice]) -> list[str]:
+    """What each decision says, and after it what the customer was told because of it in other words."""
+    return list(
+        dict.fromkeys(
+            sentence
+            for decision in decisions
+            for sentence in (
+                decision["sentence"],
+                *(notice.sentence for notice in notices if notice.decision_id == decision["decision_id"]),
+            )
+        )
+    )
 
 
 def _outcome(stop: StopRecord | None) -> str | None:

@@ -93,7 +93,10 @@ def test_a_slip_in_a_position_never_moves_the_address_it_was_given_with(hub: Hub
 def test_an_order_explains_itself(hub: HubProcess) -> None:
     assert hub.get("/api/orders/A-001")["stop_state"] == "planned"
     why = hub.get("/api/orders/A-001/why")
-    assert why["order_id"] == "A-001"
+    assert [decision["kind"] for decision in why["decisions"]] == ["planned"]
+    of_the_van, of_the_window = why["sentences"]
+    assert of_the_van.startswith("van-1 gets 5 stops on 2026-03-03: out at ")
+    assert of_the_window.startswith("Order A-001 comes between ")
     promise = next(p for p in hub.get("/api/promises") if p["order_id"] == "A-001")
     assert promise["slot_ms"][0] <= promise["told_ms"][0] < promise["told_ms"][1] <= promise["slot_ms"][1]
 
