@@ -14,7 +14,6 @@ from cloud_hub.memory import Memory, PlanNeed
 from cloud_hub.post import Post
 from cloud_hub.promises import Rule
 from shared.contracts import Plan
-from shared.ledger import Alternative
 from shared.messages import PlanPushed
 from shared.quantities import TimeWindow
 from shared.steps import JobFailed, Now
@@ -154,11 +153,9 @@ class DayPlan:
             f"back at {self._clock(route.finish_ms)}, {route.driving_s // 60} min of driving"
             + (f", {route.late_s // 60} min late in all." if route.late_s else ", nobody late."),
             f"plan asked; {event.how}",
-            alternatives=(
-                Alternative("the solver's own routes", event.solver_cost_s),
-                Alternative("the same after exact repair", event.final_cost_s),
-            ),
-            chosen=1,
+            inputs=event.looked_at,
+            alternatives=route.compared,
+            chosen=max(0, len(route.compared) - 1),
             verdict="first plan of the day: nothing promised yet is changed",
             about=(route.agent, *(stop.order_id for stop in stops.values())),
             seed=event.seed,

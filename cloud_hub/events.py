@@ -11,7 +11,7 @@ import msgspec
 
 from cloud_hub.fleet import Order, Vehicle
 from shared.contracts import LegTimes
-from shared.ledger import Decision
+from shared.ledger import Alternative, Decision, Input
 from shared.messages import Ack, Estimate, Numbered, Presence
 from shared.quantities import EpochMs, TimeWindow
 from shared.steps import Job
@@ -119,7 +119,7 @@ class WindowAsked(msgspec.Struct, frozen=True):
 
 class Route(msgspec.Struct, frozen=True):
     """One vehicle's work as planned: its stops in order, when service begins at each, and the leg times between
-    them.
+    them. `compared` are this vehicle's own orders that were judged, the last of them taken.
     """
 
     agent: AgentId
@@ -130,6 +130,7 @@ class Route(msgspec.Struct, frozen=True):
     finish_ms: EpochMs
     driving_s: int
     late_s: int
+    compared: tuple[Alternative, ...] = ()
 
 
 class Pace(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -158,7 +159,10 @@ class PlanWanted(Job, frozen=True):
 
 
 class Planned(msgspec.Struct, frozen=True):
-    """The plan that was found; `unserved` names stops nobody can serve, each with the reason."""
+    """The plan that was found; `unserved` names stops nobody can serve, each with the reason.
+
+    `looked_at` is what the plan was made from. The costs are the whole fleet's, in the evaluator's weighted seconds.
+    """
 
     need: str
     routes: tuple[Route, ...]
@@ -168,6 +172,7 @@ class Planned(msgspec.Struct, frozen=True):
     iterations: int
     solver_cost_s: int
     final_cost_s: int
+    looked_at: tuple[Input, ...] = ()
 
 
 class LegTimesWanted(Job, frozen=True):

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from cloud_hub import planning
@@ -25,6 +26,7 @@ from cloud_hub.planning import Whole
 from cloud_hub.roads import Roads, StopsUnreachable
 from cloud_hub.solver import Solver, SolverAnswer
 from shared.contracts import LegTimes
+from shared.ledger import Alternative, Input
 from shared.resequence import resequence
 from shared.routes import Cost, RouteProblem, evaluate
 from shared.steps import Job
@@ -91,6 +93,7 @@ def plan(wanted: PlanWanted, roads: Roads, solver: Solver) -> Planned:
     unserved += _put_back(answer, routes, stops)
     for route in routes:
         route.repair(solver.seed)
+    final_cost_s = sum(route.cost.total for route in routes)
     return Planned(
         need=wanted.need,
         routes=tuple(route.finished() for route in routes),
@@ -99,7 +102,23 @@ def plan(wanted: PlanWanted, roads: Roads, solver: Solver) -> Planned:
         seed=solver.seed,
         iterations=answer.iterations,
         solver_cost_s=solver_cost_s,
-        final_cost_s=sum(route.cost.total for route in routes),
+        final_cost_s=final_cost_s,
+        looked_at=_looked_at(wanted, solver, answer, solver_cost_s, final_cost_s),
+    )
+
+
+def _looked_at(
+    wanted: PlanWanted, solver: Solver, answer: SolverAnswer, solver_cost_s: int, final_cost_s: int
+) -> tuple[Input, ...]:
+    """What the plan was made from, for its record."""
+    pace = wanted.pace
+    return (
+        Input("orders", str(len(wanted.stops))),
+        Input("vehicles", ", ".join(vehicle.agent for vehicle in wanted.vehicles)),
+        Input("roads", f"version {wanted.roads_version}, {len(wanted.closed)} ways closed"),
+        Input("solver", f"seed {solver.seed}, limit {solver.limit_s:g} s, {answer.iterations} iterations"),
+        Input("pace", f"stops {pace.stops:g} times as long as planned, legs {pace.legs:g} times as on the map"),
+        Input("cost of the fleet", f"{solver_cost_s} s by the solver, {final_cost_s} s after repair"),
     )
 
 
@@ -140,6 +159,7 @@ class _Draft:
         self._table = table
         self.order = list(order)
         self.problem, self.cost = self.judged(self.order)
+        self._solvers = self._compared("the solver's order")
 
     def judged(self, order: Sequence[int]) -> tuple[RouteProblem, Cost]:
         """The route problem with this order, and its exact cost."""
@@ -178,7 +198,13 @@ class _Draft:
         """The route with the leg times of its contract."""
         stops = [self._stops[stop] for stop in self.order]
         legs = planning.narrowed(self._legs, [stop.stop_id for stop in stops])
-        return planning.route_of(self._vehicle, stops, self.cost, self.problem, legs)
+        route = planning.route_of(self._vehicle, stops, self.cost, self.problem, legs)
+        return msgspec.structs.replace(route, compared=(self._solvers, self._compared("the order after exact repair")))
+
+    def _compared(self, what: str) -> Alternative:
+        """The order as it is now, by this vehicle's own numbers."""
+        late_s = planning.late_s(self._vehicle, [self._stops[stop] for stop in self.order], self.cost)
+        return Alternative(f"{what}, {len(self.order)} stops", self.cost.total, late_s, self.cost.driving)
 
 
 def _put_back(answer: SolverAnswer, routes: list[_Draft], stops: Sequence[Stop]) -> list[tuple[StopId, str]]:

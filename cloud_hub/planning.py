@@ -197,10 +197,15 @@ def route_of(vehicle: Vehicle, stops: Sequence[Stop], cost: Cost, problem: Route
         legs=legs,
         finish_ms=EpochMs(begins_ms + cost.finish * 1000),
         driving_s=cost.driving,
-        late_s=sum(
-            round(window_of(stop).late_s(begins_ms + begin_s * 1000))
-            for stop, begin_s in zip(stops, cost.begins, strict=True)
-        ),
+        late_s=late_s(vehicle, stops, cost),
+    )
+
+
+def late_s(vehicle: Vehicle, stops: Sequence[Stop], cost: Cost) -> int:
+    """By how many seconds a route misses its stops' windows in all; `stops` are in the order `cost` was found for."""
+    return sum(
+        round(window_of(stop).late_s(vehicle.begins_ms + begin_s * 1000))
+        for stop, begin_s in zip(stops, cost.begins, strict=True)
     )
 
 

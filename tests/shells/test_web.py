@@ -108,6 +108,14 @@ def test_the_picture_holds_together(hub: HubProcess) -> None:
     assert van["stops_left"] == len(route["stops"]) == 5
     (planned,) = hub.get("/api/decisions", kind="planned")
     assert hub.get(f"/api/decisions/{planned['decision_id']}") == planned
+    looked_at = {each["name"]: each["value"] for each in planned["inputs"]}
+    assert looked_at["orders"] == "5"
+    assert looked_at["vehicles"] == "van-1"
+    assert looked_at["solver"].startswith("seed 1, limit 0.3 s, ")
+    before, after = planned["alternatives"]
+    assert after["what"] == "the order after exact repair, 5 stops"
+    assert before["cost_s"] >= after["cost_s"] >= after["driving_s"] > 0
+    assert f"{after['driving_s'] // 60:.0f} min of driving" in planned["sentence"]
     assert {notice["state"] for notice in hub.get("/api/notices")} == {"kept"}
     assert hub.get("/api/notices", state="due") == []
 

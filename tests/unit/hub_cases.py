@@ -11,7 +11,7 @@ from cloud_hub.fleet import Order, Vehicle
 from cloud_hub.hub import HubCore, HubIdentity
 from shared import wire
 from shared.contracts import LegTimes
-from shared.ledger import Decision, first_broken
+from shared.ledger import Alternative, Decision, Input, first_broken
 from shared.messages import AgentEvent, Estimate, Numbered
 from shared.quantities import EpochMs, Position, Seconds, TimeWindow
 from shared.steps import Consequences, Envelope, LinkUp, Now, Row
@@ -127,5 +127,7 @@ def planned(wanted: PlanWanted, orders: Sequence[Order], hours: Sequence[float],
     ids = tuple(stop.stop_id for stop in stops)
     legs = LegTimes.from_matrix(wanted.roads_version, ids, (at(17),), np.full((1, len(ids) + 1, len(ids) + 1), 60))
     estimates = tuple(estimate(stop_id, hour) for stop_id, hour in zip(ids, hours, strict=True))
-    route = Route(agent, ids, at(8), estimates, legs, at(15), 3600, 0)
-    return Planned(wanted.need, (route,), (), "by hand", 1, 10, 5000, 4000)
+    compared = (Alternative("the solver's order", 4500, 120, 3700), Alternative("after repair", 3600, 0, 3600))
+    route = Route(agent, ids, at(8), estimates, legs, at(15), 3600, 0, compared)
+    looked_at = (Input("orders", str(len(wanted.stops))),)
+    return Planned(wanted.need, (route,), (), "by hand", 1, 10, 5000, 4000, looked_at)
