@@ -8,11 +8,12 @@ from cloud_hub import planning
 from cloud_hub.attempts import Attempts
 from cloud_hub.chains import Chains
 from cloud_hub.customers import Customers
-from cloud_hub.events import Answer, DayPlanAsked, Pace, Planned, PlanWanted, Route
+from cloud_hub.events import Answer, DayPlanAsked, Pace, Planned, PlanWanted, Route, VehiclesSaid
 from cloud_hub.fleet import AgentRecord, EstimatesHeard, Vehicle
 from cloud_hub.memory import Memory, PlanNeed
 from cloud_hub.post import Post
 from cloud_hub.promises import Rule
+from cloud_hub.yard import Yard
 from shared.contracts import Plan
 from shared.messages import PlanPushed
 from shared.quantities import TimeWindow
@@ -31,6 +32,7 @@ class DayPlan:
         chains: Chains,
         post: Post,
         customers: Customers,
+        yard: Yard,
         attempts: Attempts,
         *,
         zone: str,
@@ -42,6 +44,7 @@ class DayPlan:
         self._chains = chains
         self._post = post
         self._customers = customers
+        self._yard = yard
         self._attempts = attempts
         self._zone = zone
         self._rule = rule
@@ -52,13 +55,20 @@ class DayPlan:
 
     def asked(self, event: DayPlanAsked, now: Now) -> Answer:
         """Somebody wants this day planned; the need is kept until it is."""
-        vehicles, stops = self._to_plan(event.day, now)
+        renewed = tuple(
+            vehicle
+            for vehicle in event.vehicles
+            if not self._yard.works_on(vehicle.agent, event.day) and not self._yard.why_kept(vehicle)
+        )
+        vehicles, stops = self._to_plan(event.day, now, renewed)
         if not vehicles:
             return Answer(
                 False, f"no vehicle of {event.day} waits for work: each has begun its shift or none was named"
             )
         if not stops:
             return Answer(False, f"no order waits to be planned for {event.day}")
+        if renewed:
+            self._yard.vehicles_said(VehiclesSaid(renewed), now)
         name = f"plan/{event.day}/{self._chains.own_count}.{now.real_ms}"
         need = self._memory.needs.put("plan", PlanNeed(name, event.day, event.by, now.domain_ms))
         return Answer(True, named=(need.need,))
@@ -79,17 +89,20 @@ class DayPlan:
             need.need, need.day, self._zone, depots, vehicles, stops, closed, closures.version, self._pace
         )  # fmt: skip
 
-    def _to_plan(self, day: str, now: Now) -> tuple[tuple[Vehicle, ...], tuple[Stop, ...]]:
+    def _to_plan(
+        self, day: str, now: Now, renewed: Iterable[Vehicle] = ()
+    ) -> tuple[tuple[Vehicle, ...], tuple[Stop, ...]]:
         """The vehicles whose shift has not begun, and the stops that wait or are theirs, of orders this day can
-        serve.
+        serve. `renewed` vehicles would begin this day anew.
         """
+        fresh = {vehicle.agent: vehicle for vehicle in renewed}
         vehicles = tuple(
             # Nobody leaves before the plan is asked for, whenever the shift began.
             msgspec.structs.replace(vehicle, begins_ms=max(vehicle.begins_ms, now.domain_ms))
-            for vehicle in self._memory.vehicles.values()
+            for vehicle in ({vehicle.agent: vehicle for vehicle in self._memory.vehicles.values()} | fresh).values()
             if vehicle.day == day
             and vehicle.ends_ms > now.domain_ms
-            and not self._memory.agents[vehicle.agent].has_begun
+            and (vehicle.agent in fresh or not self._memory.agents[vehicle.agent].has_begun)
         )
         if not vehicles:
             return (), ()

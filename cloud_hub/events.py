@@ -90,10 +90,13 @@ class DepotsSaid(msgspec.Struct, frozen=True):
 
 
 class DayPlanAsked(msgspec.Struct, frozen=True):
-    """Plan this day now, with these vehicles."""
+    """Plan this day now, with the vehicles named for it. `vehicles` stand in for those nobody has named for this day;
+    a refusal changes the day of none.
+    """
 
     day: str
     by: str
+    vehicles: tuple[Vehicle, ...] = ()
 
 
 class ClosuresAsked(msgspec.Struct, frozen=True):

@@ -92,13 +92,13 @@ class HubCore:
         chains = Chains(memory)
         self._mailbag = Mailbag(memory, attempts, identity.has_receiver)
         self._customers = Customers(memory, chains, post, self._mailbag, rule, face)
+        self._yard = Yard(memory, post)
         self._dayplan = DayPlan(
-            memory, chains, post, self._customers, attempts,
+            memory, chains, post, self._customers, self._yard, attempts,
             zone=identity.zone, rule=rule, pace=identity.pace, clock_face=face,
         )  # fmt: skip
         self._streets = ClosedStreets(memory, chains, post, attempts, identity.zone)
         self._orders = OrderBook(memory, chains)
-        self._yard = Yard(memory, post)
         self._reports = Reports(memory, chains, post, self._customers, self._dayplan)
         self._takers = self._who_takes_what()
 

@@ -1,7 +1,7 @@
 """Know the depots and which vehicle works on which day, and begin a vehicle's new day when its old one is over."""
 
 from cloud_hub.events import Answer, DepotsSaid, VehiclesSaid
-from cloud_hub.fleet import AgentRecord
+from cloud_hub.fleet import AgentRecord, Vehicle
 from cloud_hub.memory import Memory
 from cloud_hub.post import Post
 from shared.steps import Now
@@ -20,18 +20,33 @@ class Yard:
         refused: dict[AgentId, str] = {}
         for vehicle in event.vehicles:
             record = self._memory.agents.get(vehicle.agent)
-            former = self._memory.vehicles.get(vehicle.agent)
+            why_not = self.why_kept(vehicle)
+            if why_not:
+                refused[vehicle.agent] = why_not
+                continue
             if record is None:
                 self._memory.agents.put(vehicle.agent, AgentRecord(vehicle.agent))
                 self._post.open(vehicle.agent)
-            elif former is not None and former.day != vehicle.day:
-                if record.has_begun and record.shift != "ended" and record.order:
-                    refused[vehicle.agent] = f"it is still out on {former.day} with {len(record.order)} stops to go"
-                    continue
+            elif not self.works_on(vehicle.agent, vehicle.day) and vehicle.agent in self._memory.vehicles:
                 self._begin_day(record)
             self._memory.vehicles.put(vehicle.agent, vehicle)
         named = tuple(vehicle.agent for vehicle in event.vehicles if vehicle.agent not in refused)
         return Answer(True, named=named, refused=tuple(refused.items()))
+
+    def why_kept(self, vehicle: Vehicle) -> str:
+        """Why this agent keeps the day it has and cannot be given this one; "" when it can."""
+        record = self._memory.agents.get(vehicle.agent)
+        former = self._memory.vehicles.get(vehicle.agent)
+        if record is None or former is None or former.day == vehicle.day:
+            return ""
+        if record.has_begun and record.shift != "ended" and record.order:
+            return f"it is still out on {former.day} with {len(record.order)} stops to go"
+        return ""
+
+    def works_on(self, agent: AgentId, day: str) -> bool:
+        """Whether a vehicle has been named for this agent and this day."""
+        known = self._memory.vehicles.get(agent)
+        return known is not None and known.day == day
 
     def depots_said(self, event: DepotsSaid, _: Now) -> Answer:
         """The depots are these."""

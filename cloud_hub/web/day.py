@@ -23,15 +23,16 @@ def day_pages(desk: Desk, picture: Picture) -> APIRouter:
         status_code=202,
         summary="Plan the day now",
         description="Every vehicle whose shift has not begun, every order that waits. The plan follows in seconds. "
-        "Without a `day` the hub's own is planned.",
+        "Without a `day` the hub's own is planned. Vehicles nobody has named for that day work as the settings say; "
+        "a refused plan (409) changes nothing.",
     )
     def plan(
         said: Annotated[dict[str, Any] | None, Body(examples=[{"day": "2026-11-23", "by": "anna"}])] = None,
     ) -> Json:
         asked = read(said or {}, _PlanIn)
         wanted = desk.day_named(asked.day).isoformat()
-        _say_vehicles(desk, picture, wanted)
-        answer = desk.answer(DayPlanAsked(wanted, asked.by[:64]))
+        vehicles = tuple(vehicle_of(setting, wanted, desk.settings.zone) for setting in desk.settings.vehicles)
+        answer = desk.answer(DayPlanAsked(wanted, asked.by[:64], vehicles))
         if not answer.is_done:
             raise Problem(409, answer.why_not)
         return Json({"day": wanted, "need": answer.named[0]}, status_code=202)
@@ -71,18 +72,6 @@ def day_pages(desk: Desk, picture: Picture) -> APIRouter:
 class _PlanIn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     day: str | None = None
     by: str = "the API"
-
-
-def _say_vehicles(desk: Desk, picture: Picture, day: str) -> None:
-    """Another day than the one the vehicles were last named for: name them for it, as the settings say."""
-    known = picture.all("vehicles", Vehicle)
-    moved = tuple(
-        vehicle_of(setting, day, desk.settings.zone)
-        for setting in desk.settings.vehicles
-        if setting.agent not in known or known[setting.agent].day != day
-    )
-    if moved:
-        desk.answer(VehiclesSaid(moved))
 
 
 def day_shown(desk: Desk, picture: Picture) -> dict[str, Any]:

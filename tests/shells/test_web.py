@@ -150,6 +150,13 @@ def test_a_vehicle_may_be_named_over_the_interface(hub: HubProcess) -> None:
     assert is_problem(hub.http.put("/api/vehicles/hub", json={"depot": "north"}), 422)
 
 
+def test_a_refused_plan_of_another_day_leaves_a_vehicle_as_a_person_named_it(hub: HubProcess) -> None:
+    hub.http.put("/api/vehicles/van-1", json={"depot": "north", "shift_from": "09:00", "shift_to": "15:00"})
+    before = hub.get("/api/vehicles")
+    assert is_problem(hub.http.post("/api/day/plan", json={"day": "2026-05-05"}), 409)
+    assert hub.get("/api/vehicles") == before
+
+
 def test_every_kind_of_error_is_a_problem(hub: HubProcess) -> None:
     http = hub.http
     assert is_problem(http.get("/nowhere"), 404)

@@ -1,6 +1,15 @@
 """What the hub's core makes of a day that is planned: its record, and the vehicles it is planned for."""
 
-from tests.unit.hub_cases import Driven, order
+import msgspec
+
+from cloud_hub.events import DayPlanAsked, DepotsSaid, OrdersHanded, PlanWanted, VehiclesSaid
+from cloud_hub.fleet import StopRecord, Vehicle
+from shared.messages import ShiftChanged
+from tests.unit.hub_cases import DAY, DEPOT, VAN, Driven, at, order, vehicle, window
+
+TOMORROW = "2026-03-04"
+SHORT = msgspec.structs.replace(vehicle(), begins_ms=at(12))
+AS_SET = msgspec.structs.replace(vehicle(), day=TOMORROW, begins_ms=at(32), ends_ms=at(40))
 
 
 def test_the_record_of_a_plan_says_what_it_was_made_from_and_what_each_order_costs_its_own_van() -> None:
@@ -12,3 +21,38 @@ def test_the_record_of_a_plan_says_what_it_was_made_from_and_what_each_order_cos
     assert (taken.what, taken.cost_s, taken.driving_s) == ("after repair", 3600, 3600)
     assert "60 min of driving" in planned.sentence
     assert planned.about == ("van-1", "order-1", "order-2")
+
+
+def test_a_refused_plan_of_another_day_leaves_the_vehicles_theirs() -> None:
+    hub = Driven()
+    hub.take(DepotsSaid((DEPOT,)), VehiclesSaid((SHORT,)), OrdersHanded((order(1),)))
+    answer = hub.take(DayPlanAsked(TOMORROW, "anna", (AS_SET,))).answers[0]
+    assert (answer.is_done, answer.why_not) == (False, f"no order waits to be planned for {TOMORROW}")
+    assert hub.documents("vehicles", Vehicle) == {VAN: SHORT}
+
+
+def test_a_plan_of_another_day_takes_its_vehicles_along() -> None:
+    hub = Driven()
+    hub.plan([order(1, window(9, 34))], [10.0])
+    (wanted,) = hub.take(DayPlanAsked(TOMORROW, "anna", (AS_SET,))).jobs
+    assert isinstance(wanted, PlanWanted)
+    assert wanted.vehicles == (AS_SET,)
+    assert [stop.stop_id for stop in wanted.stops] == ["stop-1"]
+    assert hub.documents("stops", StopRecord)["stop-1"].state == "waiting"
+
+
+def test_a_vehicle_a_person_named_for_the_day_is_planned_as_named() -> None:
+    hub = Driven()
+    hub.take(DepotsSaid((DEPOT,)), VehiclesSaid((SHORT,)), OrdersHanded((order(1),)))
+    (wanted,) = hub.take(DayPlanAsked(DAY, "anna", (vehicle(),))).jobs
+    assert isinstance(wanted, PlanWanted)
+    assert wanted.vehicles == (SHORT,)
+
+
+def test_a_vehicle_that_is_still_out_is_not_planned_for_another_day() -> None:
+    hub = Driven()
+    hub.plan([order(1, window(9, 34))], [10.0])
+    hub.say(ShiftChanged("begun"))
+    answer = hub.take(DayPlanAsked(TOMORROW, "anna", (AS_SET,))).answers[0]
+    assert "no vehicle" in answer.why_not
+    assert hub.documents("vehicles", Vehicle)[VAN].day == DAY
