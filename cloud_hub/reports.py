@@ -189,15 +189,18 @@ class Reports:
     # What is still to come.
 
     def _estimates_moved(self, numbered: Numbered, said: EstimatesMoved, now: Now) -> None:
-        self._hear_estimates(numbered, said.estimates, said.why, "", now)
+        _refuse_absurd(said.estimates, now)
+        self._hear_estimates(numbered, said.estimates, said.why, "")
 
     def _resequenced(self, numbered: Numbered, said: Resequenced, now: Now) -> None:
+        # All of it or nothing: a message that becomes a dead letter has changed no order and no chain.
+        _refuse_absurd(said.estimates, now)
         self._follow(numbered, said.decision, now)
         record = self._record(numbered)
         order = self._memory.left_to(numbered.sender, said.after)
         self._memory.change_agent(record, resequenced=record.resequenced + 1, order=order)
         why = f"{numbered.sender} re-sequenced itself: {said.decision.sentence}"
-        self._hear_estimates(numbered, said.estimates, why, said.decision.decision_id, now)
+        self._hear_estimates(numbered, said.estimates, why, said.decision.decision_id)
 
     def _change_answered(self, numbered: Numbered, said: ChangeAnswered, _: Now) -> None:
         record = self._record(numbered)
@@ -215,14 +218,10 @@ class Reports:
             raise NotActedOn(f"decision '{decision.decision_id}' is of {decision.at_ms}, expected epoch milliseconds")
         self._chains.follow(numbered.sender, decision, now)
 
-    def _hear_estimates(
-        self, numbered: Numbered, estimates: tuple[Estimate, ...], why: str, decision_id: str, now: Now
-    ) -> None:
+    def _hear_estimates(self, numbered: Numbered, estimates: tuple[Estimate, ...], why: str, decision_id: str) -> None:
         agent = numbered.sender
         if not estimates:
             return
-        for estimate in estimates:
-            _refuse_absurd(estimate, now)
         order = self._memory.left_to(agent, (estimate.stop_id for estimate in estimates))
         known = set(order)
         heard = tuple(estimate for estimate in estimates if estimate.stop_id in known)
@@ -232,11 +231,12 @@ class Reports:
         self._customers.expect(Expected(agent, numbered.said_ms, heard, why, decision_id))
 
 
-def _refuse_absurd(estimate: Estimate, now: Now) -> None:
+def _refuse_absurd(estimates: tuple[Estimate, ...], now: Now) -> None:
     now_ms = now.domain_ms
-    instants = (now_ms - FARTHEST_MS, estimate.p10_ms, estimate.p50_ms, estimate.p90_ms, now_ms + FARTHEST_MS)
-    if list(instants) != sorted(instants):
-        raise NotActedOn(
-            f"stop '{estimate.stop_id}' is expected at {estimate.p10_ms}, {estimate.p50_ms}, {estimate.p90_ms}, "
-            f"expected rising instants within a week of {now_ms}"
-        )
+    for estimate in estimates:
+        instants = (now_ms - FARTHEST_MS, estimate.p10_ms, estimate.p50_ms, estimate.p90_ms, now_ms + FARTHEST_MS)
+        if list(instants) != sorted(instants):
+            raise NotActedOn(
+                f"stop '{estimate.stop_id}' is expected at {estimate.p10_ms}, {estimate.p50_ms}, {estimate.p90_ms}, "
+                f"expected rising instants within a week of {now_ms}"
+            )
