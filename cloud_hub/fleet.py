@@ -34,7 +34,8 @@ class Order(msgspec.Struct, frozen=True):
     """One order as taken in. `stop` is absent while nobody knows where it goes; `doubts` says why, in words.
 
     `entry` is what was handed in, as JSON, so that a doubtful order can be corrected and taken again; `fingerprint`
-    is its contents'. `candidates` are the places it could mean, best first.
+    is its contents'. `candidates` are the places it could mean, best first. `confidence` (0 to 1) and `place_reason`
+    say how sure an accepted order's place is and why; absent when it was taken before anybody kept them.
     """
 
     order_id: OrderId
@@ -45,6 +46,8 @@ class Order(msgspec.Struct, frozen=True):
     stop: Stop | None = None
     doubts: tuple[str, ...] = ()
     candidates: tuple["Candidate", ...] = ()
+    confidence: float | None = None
+    place_reason: str = ""
 
 
 class Candidate(msgspec.Struct, frozen=True):

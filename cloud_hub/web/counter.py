@@ -44,6 +44,12 @@ def take_orders(desk: Desk, picture: Picture, body: bytes, is_csv: bool, day: st
     accepted = [order for order in taken.accepted if not order.is_repeat and order.order_id not in late]
     return {
         "accepted": [order.order_id for order in accepted],
+        "places": {
+            order.order_id: {
+                "address": order.found_address, "confidence": round(order.confidence, 3), "reason": order.reason
+            }
+            for order in accepted
+        },
         "repeats": [order.order_id for order in taken.accepted if order.is_repeat],
         "doubtful": [
             {
@@ -99,7 +105,10 @@ def _why_no_drive(desk: Desk, position: Position) -> str:
 
 def _accepted(order: intake.OrderAccepted, now_ms: EpochMs) -> Order:
     stop = intake.to_stop(order, order.slot)
-    return Order(order.order_id, "accepted", now_ms, "", order.fingerprint, stop)
+    return Order(
+        order.order_id, "accepted", now_ms, "", order.fingerprint, stop,
+        confidence=order.confidence, place_reason=order.reason,
+    )  # fmt: skip
 
 
 def _doubted(doubt: intake.Doubtful, now_ms: EpochMs) -> Order:

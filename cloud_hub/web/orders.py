@@ -27,6 +27,13 @@ ORDERS_EXAMPLE = [
 
 _TAKEN_EXAMPLE = {
     "accepted": ["A-1001"],
+    "places": {
+        "A-1001": {
+            "address": "Mannerheimintie 5, 00100 Helsinki",
+            "confidence": 1.0,
+            "reason": "street and number are on the map",
+        }
+    },
     "repeats": [],
     "doubtful": [
         {"order_id": "A-1002", "what_found": "'Manerheimtie 500': no such number", "do": "choose a candidate"}

@@ -234,6 +234,8 @@ def _order_shown(order: Order, stop: StopRecord | None) -> Shown:
         "received_ms": order.received_ms,
         "address": None if place is None else place.address,
         "position": None if place is None else [place.position.lat, place.position.lon],
+        "confidence": None if order.confidence is None else round(order.confidence, 3),
+        "place_reason": order.place_reason,
         "slot_ms": None if place is None else list(msgspec.structs.astuple(place.slot)),
         "doubts": list(order.doubts),
         "candidates": msgspec.to_builtins(order.candidates),

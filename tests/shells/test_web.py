@@ -50,6 +50,15 @@ def test_orders_come_as_json_as_csv_and_as_a_file(hub: HubProcess) -> None:
     assert [answer.json()["accepted"] for answer in (wrapped, plain, upload)] == [["J-1"], ["C-1"], ["C-2"]]
 
 
+def test_an_accepted_order_says_how_sure_its_place_is_and_why(hub: HubProcess) -> None:
+    taken = hub.http.post("/api/orders", json=[order("S-1", address="Mannerheimint. 5")]).json()
+    place = taken["places"]["S-1"]
+    assert 0.8 <= place["confidence"] < 1
+    assert place["reason"]
+    kept = hub.get("/api/orders/S-1")
+    assert (kept["confidence"], kept["place_reason"]) == (place["confidence"], place["reason"])
+
+
 def test_the_same_order_again_is_a_repeat_and_another_under_its_name_is_refused(hub: HubProcess) -> None:
     hub.http.post("/api/orders", json=[order("R-1")])
     assert hub.http.post("/api/orders", json=[order("R-1")]).json()["repeats"] == ["R-1"]
