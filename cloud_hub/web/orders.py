@@ -4,7 +4,6 @@ from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Body, Query, Request
 from fastapi.concurrency import run_in_threadpool
-from starlette.datastructures import UploadFile
 
 from cloud_hub.web.counter import correct_order, take_orders
 from cloud_hub.web.desk import Desk
@@ -59,9 +58,6 @@ _ORDERS_BODY = {
                 "schema": {"type": "string"},
                 "example": 'order_id,address,slot_from,slot_to\nA-1001,"Mannerheimintie 5",10:00,14:00\n',
             },
-            "multipart/form-data": {
-                "schema": {"type": "object", "properties": {"file": {"type": "string", "format": "binary"}}}
-            },
         },
     }
 }
@@ -76,7 +72,7 @@ def orders_pages(desk: Desk, picture: Picture) -> APIRouter:
     @router.post(
         "/api/orders",
         summary="Hand in orders",
-        description='A JSON list, {"orders": [...]}, CSV as the body, or a file as form data (see docs/orders.md). '
+        description='A JSON list, {"orders": [...]} or CSV as the body, with its content type (see docs/orders.md). '
         "Every row is answered: accepted, a repeat, doubtful (its place is not sure; nothing is guessed) or refused.",
         responses=documented(_TAKEN_EXAMPLE),
         openapi_extra=_ORDERS_BODY,
@@ -129,18 +125,12 @@ def orders_pages(desk: Desk, picture: Picture) -> APIRouter:
 
 
 async def _handed_body(request: Request) -> tuple[bytes, bool]:
+    """The body, and whether it is CSV. Raises Problem 415.
+
+    Types a page may post without asking first (text/plain, a form, none at all) are refused, for a browser would hand
+    in a foreign page's orders to a hub on its own machine (Fetch Standard, CORS-safelisted request headers).
+    """
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    if kind == "multipart/form-data":
-        form = await request.form()
-        for _, part in form.multi_items():
-            if isinstance(part, UploadFile):
-                body = await part.read()
-                name = (part.filename or "").lower()
-                return body, not (name.endswith(".json") or body.lstrip()[:1] in (b"[", b"{"))
-        raise Problem(422, "the form has no file, expected one part with a file of orders")
-    body = await request.body()
-    if kind in ("text/csv", "application/csv", "text/plain", "application/vnd.ms-excel"):
-        return body, True
-    if kind in ("application/json", ""):
-        return body, False
-    raise Problem(415, f"content type '{kind[:80]}', expected application/json, text/csv or multipart/form-data")
+    if kind not in ("application/json", "text/csv"):
+        raise Problem(415, f"content type '{kind[:80]}', expected application/json or text/csv: say which it is")
+    return await request.body(), kind == "text/csv"
