@@ -36,7 +36,9 @@ def planned(day: Day, order: tuple[StopId, ...], visited: Container[StopId]) -> 
     if first is not None and first not in remaining:
         day = msgspec.structs.replace(day, heading_to=None, said_heading=None, at_stop=None, arrived_ms=None)
         first = None
-    return msgspec.structs.replace(day, planned=order, shown=_first(remaining, first), change=None, refused=())
+    return msgspec.structs.replace(
+        day, planned=order, shown=_first(remaining, first), before_override=(), change=None, refused=()
+    )
 
 
 def shift_turned(day: Day, now_is: str, now_ms: EpochMs) -> Day | None:
@@ -60,14 +62,20 @@ def is_override(day: Day, stop_id: StopId) -> bool:
 def set_off(
     day: Day, stop_id: StopId, said: StopId | None, stays_parked: bool, now_ms: EpochMs, odometer_m: float
 ) -> Day:
-    """The van is under way to a stop, which comes first now; `said` is where the driver said he was going."""
+    """The van is under way to a stop, which comes first now; `said` is where the driver said he was going.
+
+    An override that came to nothing leaves no trace: the stop it went for goes back to its place in the order.
+    """
+    order = day.before_override or day.shown
+    overrides = stop_id in order and order[0] != stop_id
     return msgspec.structs.replace(
         day,
+        before_override=order if overrides else (),
         heading_to=stop_id,
         said_heading=said,
         at_stop=None,
         arrived_ms=None,
-        shown=_first(day.shown, stop_id),
+        shown=_first(order, stop_id),
         set_off_ms=now_ms,
         set_off_odometer_m=odometer_m,
         scans=day.scans if stays_parked else (),
@@ -95,6 +103,7 @@ def visited(day: Day, visit: Visit, position: Position) -> Day:
     return msgspec.structs.replace(
         day,
         shown=tuple(other for other in day.shown if other != visit.stop_id),
+        before_override=(),
         driven=(*day.driven, visit.stop_id),
         heading_to=None,
         said_heading=None,
@@ -111,7 +120,12 @@ def visited(day: Day, visit: Visit, position: Position) -> Day:
 def reordered(day: Day, change: Change, arcs: int) -> Day:
     """Another order is shown, and `arcs` of the day's budget are spent; the driver has not answered yet."""
     return msgspec.structs.replace(
-        day, shown=change.after, change=change, arcs_used=day.arcs_used + arcs, changed_ms=change.at_ms
+        day,
+        shown=change.after,
+        before_override=(),
+        change=change,
+        arcs_used=day.arcs_used + arcs,
+        changed_ms=change.at_ms,
     )
 
 
@@ -128,6 +142,7 @@ def change_refused(day: Day, change: Change, now_ms: EpochMs) -> Day:
     return msgspec.structs.replace(
         day,
         shown=_first(former + missing, under_way(day)),
+        before_override=(),
         change=None,
         refused=(*lately_refused(day, now_ms), Refused(now_ms, change.new_arcs)),
     )
