@@ -11,7 +11,7 @@ import msgspec
 
 from shared.contracts import Rest
 from shared.messages import Estimate
-from shared.quantities import EpochMs
+from shared.quantities import EpochMs, TimeWindow
 from shared.work import AgentId, OrderId, Stop, StopId, Visit
 
 OrderState = Literal["accepted", "doubtful", "refused"]
@@ -145,6 +145,22 @@ class DeadLetter(msgspec.Struct, frozen=True):
 def remaining(order: Iterable[StopId], records: dict[StopId, StopRecord]) -> tuple[StopId, ...]:
     """The stops of an order that are not done."""
     return tuple(stop for stop in order if stop not in records or records[stop].state != "done")
+
+
+def why_waiting(record: StopRecord, slot: TimeWindow, fleet: Iterable[tuple[Vehicle, AgentRecord]]) -> str:
+    """Why nobody has this stop yet, in words; "" when somebody has it. `fleet` are the vehicles and their agents."""
+    if record.state != "waiting" or record.why_waiting:
+        return record.why_waiting
+    fitting = [
+        (vehicle, agent)
+        for vehicle, agent in fleet
+        if slot.opens_ms < vehicle.ends_ms and slot.closes_ms > vehicle.begins_ms
+    ]
+    if not fitting:
+        return "no vehicle named so far works within its slot"
+    if all(agent.has_begun for _, agent in fitting):
+        return "it came after every shift within its slot had begun; a van under way takes nothing new"
+    return "not planned yet: it is part of the next plan somebody asks for"
 
 
 def has_visit(record: StopRecord, visit: Visit) -> bool:

@@ -9,7 +9,17 @@ from typing import Any, TypeVar
 import msgspec
 
 from cloud_hub.events import Notice
-from cloud_hub.fleet import AgentRecord, Chain, Closures, EstimatesHeard, KeptDecision, Order, StopRecord, Vehicle
+from cloud_hub.fleet import (
+    AgentRecord,
+    Chain,
+    Closures,
+    EstimatesHeard,
+    KeptDecision,
+    Order,
+    StopRecord,
+    Vehicle,
+    why_waiting,
+)
 from cloud_hub.promises import Promise, Telling
 from cloud_hub.storage import DecisionRow, DecisionsAsked, HubStore, TelemetryStore
 from shared.contracts import Plan
@@ -126,8 +136,9 @@ class Picture:
     def orders(self, state: str | None) -> list[Shown]:
         """Every order with what became of it; only those of one state when one is given."""
         stops = {stop.order_id: stop for stop in self.all("stops", StopRecord).values()}
+        fleet = self._fleet()
         return [
-            _order_shown(order, stops.get(order.order_id))
+            _order_shown(order, stops.get(order.order_id), fleet)
             for order in self.all("orders", Order).values()
             if state is None or order.state == state
         ]
@@ -138,7 +149,12 @@ class Picture:
         if order is None:
             return None
         stop = None if order.stop is None else self.one("stops", order.stop.stop_id, StopRecord)
-        return _order_shown(order, stop)
+        return _order_shown(order, stop, self._fleet())
+
+    def _fleet(self) -> list[tuple[Vehicle, AgentRecord]]:
+        agents = self.all("agents", AgentRecord)
+        vehicles = self.all("vehicles", Vehicle)
+        return [(vehicle, agents[name]) for name, vehicle in vehicles.items() if name in agents]
 
     def decisions(self, asked: DecisionsAsked) -> list[Shown]:
         """Decisions with their number in the order of commits, and whether each follows from the one before it."""
@@ -226,7 +242,7 @@ def _promised(promise: Promise | None, estimate: Estimate | None) -> Shown:
     }
 
 
-def _order_shown(order: Order, stop: StopRecord | None) -> Shown:
+def _order_shown(order: Order, stop: StopRecord | None, fleet: Sequence[tuple[Vehicle, AgentRecord]]) -> Shown:
     place = order.stop
     return {
         "order_id": order.order_id,
@@ -243,7 +259,7 @@ def _order_shown(order: Order, stop: StopRecord | None) -> Shown:
         "stop_state": None if stop is None else stop.state,
         "agent": None if stop is None else stop.agent,
         "outcome": _outcome(stop),
-        "why_waiting": "" if stop is None else stop.why_waiting,
+        "why_waiting": "" if stop is None or place is None else why_waiting(stop, place.slot, fleet),
         "visits": [] if stop is None else msgspec.to_builtins(stop.visits),
     }
 

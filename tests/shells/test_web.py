@@ -176,6 +176,13 @@ def test_a_refused_plan_of_another_day_leaves_a_vehicle_as_a_person_named_it(hub
     assert hub.get("/api/vehicles") == before
 
 
+def test_every_order_that_waits_says_why(hub: HubProcess) -> None:
+    hub.http.post("/api/orders", json=[order("W-1")])
+    waiting = {each["order_id"]: each["why"] for each in hub.get("/api/day")["waiting"]}
+    assert waiting["W-1"] == "not planned yet: it is part of the next plan somebody asks for"
+    assert "" not in waiting.values()
+
+
 def test_every_kind_of_error_is_a_problem(hub: HubProcess) -> None:
     http = hub.http
     assert is_problem(http.get("/nowhere"), 404)

@@ -3,8 +3,9 @@
 import msgspec
 
 from cloud_hub.events import DayPlanAsked, DepotsSaid, OrdersHanded, PlanWanted, VehiclesSaid
-from cloud_hub.fleet import StopRecord, Vehicle
+from cloud_hub.fleet import AgentRecord, StopRecord, Vehicle, why_waiting
 from shared.messages import ShiftChanged
+from shared.work import OrderId, StopId
 from tests.unit.hub_cases import DAY, DEPOT, VAN, Driven, at, order, vehicle, window
 
 TOMORROW = "2026-03-04"
@@ -56,3 +57,22 @@ def test_a_vehicle_that_is_still_out_is_not_planned_for_another_day() -> None:
     answer = hub.take(DayPlanAsked(TOMORROW, "anna", (AS_SET,))).answers[0]
     assert "no vehicle" in answer.why_not
     assert hub.documents("vehicles", Vehicle)[VAN].day == DAY
+
+
+WAITS = StopRecord(StopId("stop-1"), OrderId("order-1"))
+AT_THE_DEPOT, UNDER_WAY = AgentRecord(VAN), AgentRecord(VAN, shift="begun")
+
+
+def test_an_order_that_waits_says_why() -> None:
+    assert "next plan" in why_waiting(WAITS, window(9, 17), [(vehicle(), AT_THE_DEPOT)])
+    assert "after every shift within its slot had begun" in why_waiting(WAITS, window(9, 17), [(vehicle(), UNDER_WAY)])
+    assert "no vehicle" in why_waiting(WAITS, window(20, 21), [(vehicle(), AT_THE_DEPOT)])
+
+
+def test_the_reason_a_plan_gave_for_leaving_an_order_out_stays() -> None:
+    left_out = msgspec.structs.replace(WAITS, why_waiting="no vehicle has room for it")
+    assert why_waiting(left_out, window(9, 17), [(vehicle(), AT_THE_DEPOT)]) == "no vehicle has room for it"
+
+
+def test_an_order_somebody_has_does_not_wait() -> None:
+    assert why_waiting(msgspec.structs.replace(WAITS, state="planned"), window(9, 17), []) == ""
