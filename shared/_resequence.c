@@ -46,7 +46,7 @@ enum {
     LONGEST_SEGMENT = 3,
     FIRST_NEAR = 12, /* The first descent moves stops this far only: it keeps what is good in the order given. */
     NEAR = 50,
-    SWAP_NEAR = 15,
+    SWAP_NEAR = 8,
     BREADTH = 25, /* mean legs around the expected instants for which suffix functions are kept */
     TIMED_BREADTH = 6, /* the same, and the break's duration, where functions are dear to build */
     MOST_PIECES = 768,
@@ -152,7 +152,7 @@ typedef struct {
 
     int32_t *best_path, *kept_path, *segment, *queue, *stamp;
     uint8_t *is_queued;
-    int near, is_far; /* how far moves reach; whether single stops may move anywhere */
+    int near, is_far; /* how far moves reach; whether segments may move anywhere */
     int queued, stamp_now, neighbour_count;
     int32_t *neighbours;
     int touched_lo, touched_hi; /* where path and kept_path may differ */
@@ -196,7 +196,8 @@ static int64_t exponential(Search *s) {
 
 static int is_over(const Search *s) {
     if (s->looks >= s->most_looks) return 1;
-    if (s->deadline_ns == 0) return 0;
+    /* A thread's CPU clock costs a system call. */
+    if (s->deadline_ns == 0 || (!s->timed && (s->looks & 3))) return 0;
     struct timespec now;
     clock_gettime(s->clock, &now);
     return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec >= s->deadline_ns;
@@ -900,7 +901,7 @@ INLINE int look(Search *s, int stop, const int timed) {
     Move best = {0, 0, 0, 0, 0, 0};
     build_down_to(s, i, timed);
     for (int length = 1; length <= LONGEST_SEGMENT; length++)
-        EITHER(try_segment, s, i, length, s->is_far && length == 1 ? s->m : near, &best);
+        EITHER(try_segment, s, i, length, s->is_far ? s->m : near, &best);
     EITHER(try_swap, s, i, near < SWAP_NEAR ? near : SWAP_NEAR, &best);
     EITHER(try_reverse, s, i, near, &best);
     if (best.change >= 0) return 0;
@@ -964,23 +965,21 @@ INLINE void disturb(Search *s, const int timed) {
     }
 }
 
-/* The nearest other stops of each stop, nearest first. */
-static void find_neighbours(Search *s) {
-    int n = s->n, m = n - 2, most = m - 1 < NEIGHBOURS ? m - 1 : NEIGHBOURS;
-    for (int a = 1; a <= m; a++) {
-        int32_t *near = s->neighbours + a * NEIGHBOURS;
-        int64_t far[NEIGHBOURS];
-        int found = 0;
-        for (int b = 1; b <= m; b++) {
-            if (b == a) continue;
-            int64_t distance = ARC(s, a, b) < ARC(s, b, a) ? ARC(s, a, b) : ARC(s, b, a);
-            if (found == most && distance >= far[found - 1]) continue;
-            int at = found < most ? found++ : found - 1;
-            for (; at > 0 && far[at - 1] > distance; at--) far[at] = far[at - 1], near[at] = near[at - 1];
-            far[at] = distance, near[at] = b;
-        }
-        s->neighbour_count = found;
+/* The nearest other stops of stop `a`, nearest first: sorted when first asked for. */
+static const int32_t *neighbours_of(Search *s, int a) {
+    int32_t *near = s->neighbours + a * NEIGHBOURS;
+    if (near[0]) return near;
+    int all = s->n - 2, most = s->neighbour_count, found = 0;
+    int64_t far[NEIGHBOURS];
+    for (int b = 1; b <= all; b++) {
+        if (b == a) continue;
+        int64_t distance = ARC(s, a, b) < ARC(s, b, a) ? ARC(s, a, b) : ARC(s, b, a);
+        if (found == most && distance >= far[found - 1]) continue;
+        int at = found < most ? found++ : found - 1;
+        for (; at > 0 && far[at - 1] > distance; at--) far[at] = far[at - 1], near[at] = near[at - 1];
+        far[at] = distance, near[at] = b;
     }
+    return near;
 }
 
 /* Between which positions precedence lets `stop` be inserted: after `low`, before `high`. */
@@ -1008,7 +1007,15 @@ INLINE int insert_best(Search *s, int stop, int around, const int timed) {
     for (int step = 0; step < places; step++) {
         int j = low + (start + step < places ? start + step : start + step - places);
         int64_t arcs = ARC(s, s->path[j], stop) + ARC(s, stop, s->path[j + 1]) - ARC(s, s->path[j], s->path[j + 1]);
-        if (arcs >= lowest || (best_at >= 0 && below(s, 100) == 0)) continue;
+        if (arcs >= lowest) continue;
+        if (!timed && best_at >= 0) {
+            int a = s->path[j], b = s->path[j + 1];
+            int64_t there = (int64_t)s->van[j].begins + TRAVEL(s, a, stop), bound = arcs + own_lateness(s, stop, there);
+            int64_t detour = there + TRAVEL(s, stop, b) - s->arrives[j + 1];
+            if (detour > 0 && s->arrives[j + 1] >= s->floor[b].at) bound += s->floor[b].slope * detour;
+            if (bound >= lowest) continue;
+        }
+        if (best_at >= 0 && below(s, 100) == 0) continue;
         Van van = s->van[j];
         serve(s, &van, stop, timed);
         int64_t limit = best_at < 0 ? INT64_MAX : lowest + now - arcs;
@@ -1033,8 +1040,9 @@ static int choose_removed(Search *s, int32_t *removed) {
     int all = s->m, most = all / 2 < MOST_REMOVED ? all / 2 : MOST_REMOVED;
     int seed = s->path[somewhere(s, all)], goal = 1 + below(s, most), longest = 1 + below(s, LONGEST_STRING);
     int now = ++s->stamp_now, count = 0;
+    const int32_t *neighbours = neighbours_of(s, seed);
     for (int neighbour = -1; neighbour < s->neighbour_count && count < goal; neighbour++) {
-        int stop = neighbour < 0 ? seed : s->neighbours[seed * NEIGHBOURS + neighbour];
+        int stop = neighbour < 0 ? seed : neighbours[neighbour];
         if (s->stamp[stop] == now) continue;
         int length = 1 + below(s, longest);
         int r = s->place[stop] - below(s, length);
@@ -1130,10 +1138,10 @@ INLINE void return_to_best(Search *s, const int timed) {
     keep(s);
 }
 
-/* From the order given: first near at hand, then further, then single stops to anywhere. */
+/* From the order given: first near at hand, then further, then segments to anywhere, then once more near. */
 INLINE int first_descent(Search *s, const int timed) {
     s->near = FIRST_NEAR;
-    for (int stage = 0; stage < 3; stage++) {
+    for (int stage = 0; stage < 4; stage++) {
         enqueue_all(s);
         if (!EITHER(descend, s)) return 0;
         s->near = NEAR;
@@ -1157,10 +1165,11 @@ INLINE int64_t search(Search *s, const int timed) {
     memcpy(s->kept_path, s->path, (size_t)s->n * sizeof *s->path);
     forget_touched(s);
     if (s->m < 2) return 0;
+    s->neighbour_count = s->m - 1 < NEIGHBOURS ? s->m - 1 : NEIGHBOURS;
+    memset(s->neighbours, 0, (size_t)s->n * NEIGHBOURS * sizeof *s->neighbours);
     int goes_on = first_descent(s, timed);
     remember_best(s);
     keep(s);
-    if (goes_on) find_neighbours(s);
     int64_t rounds = 0, cycle = 50 + 2 * (int64_t)s->m, in_cycle = 0;
     int64_t hottest = s->best / (2 * (s->m + 1));
     if (hottest > (int64_t)1 << 40) hottest = (int64_t)1 << 40;
