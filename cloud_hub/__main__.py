@@ -141,6 +141,8 @@ class Hub:
     def _why_not_ready(self) -> str:
         if not self._thread.is_alive():
             return "the core has stopped"
+        if not self._lane.is_alive:
+            return "the telemetry thread has stopped: no reading is kept, start the hub again"
         if not self._link.is_up:
             return f"the broker at {self.settings.broker} is out of reach"
         return ""

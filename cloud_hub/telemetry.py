@@ -48,6 +48,11 @@ class FastLane:
         self._link = Link(url, f"hub-{region}-telemetry", [topic], self._hear)
         self._thread = threading.Thread(target=self._commit_for_ever, name="telemetry", daemon=True)
 
+    @property
+    def is_alive(self) -> bool:
+        """Whether readings are being committed."""
+        return self._thread.is_alive()
+
     def open(self) -> None:
         """Begin to listen and to commit."""
         self._thread.start()

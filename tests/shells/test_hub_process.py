@@ -1,13 +1,19 @@
 """The hub as a process: real broker, real store, real HTTP, real webhook; killed whenever it hurts."""
 
+import asyncio
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, NamedTuple
 
+import httpx
 import numpy as np
 import pytest
 
+from cloud_hub.__main__ import Hub
+from cloud_hub.settings import DepotSetting, HubSettings
 from deploy.stack import Stack
 from shared import topics, wire
+from shared.clock import Clock
 from shared.messages import (
     AgentStarted,
     Arrived,
@@ -225,3 +231,32 @@ def test_a_notice_is_repeated_with_one_key_until_the_shop_takes_it(shop: Shop) -
     assert (notice["state"], notice["attempts"]) == ("delivered", 3)
     assert inbox.keys[-3:] == [notice["notice_id"]] * 3
     assert [event["answered"] for event in inbox.events[-3:]] == [503, 500, 204]
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_hub_whose_telemetry_thread_has_died_is_not_ready(tmp_path: Path) -> None:
+    settings = HubSettings(
+        broker="mqtt://127.0.0.1:9", store=f"sqlite:///{tmp_path / 'hub.db'}", key_file=str(tmp_path / "hub.key"),
+        depots=(DepotSetting("north", "North", (60.18, 24.945)),),
+    )  # fmt: skip
+    hub = Hub(settings, Clock.starting(EIGHT_MS, 1.0))
+    hub.open()
+    try:
+        assert "broker" in asked_whether_ready(hub).json()["detail"]
+        hub._lane._waiting.put("no segment")  # type: ignore[arg-type]  # What cannot happen kills the thread.
+        hub._lane._thread.join(10)
+        answer = asked_whether_ready(hub)
+    finally:
+        hub.close()
+    assert answer.status_code == 503
+    assert "telemetry thread has stopped" in answer.json()["detail"]
+
+
+def asked_whether_ready(hub: Hub) -> httpx.Response:
+    """What a hub in this process answers at /readyz."""
+
+    async def ask() -> httpx.Response:
+        async with httpx.AsyncClient(transport=httpx.ASGITransport(hub.web), base_url="http://hub") as http:
+            return await http.get("/readyz")
+
+    return asyncio.run(ask())
