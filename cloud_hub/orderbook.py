@@ -44,12 +44,12 @@ class OrderBook:
             text, place = event.remembered
             self._memory.keep([Row("corrections", text, place.encode())])
         self._keep(order, now)
-        where = order.stop.address if order.stop is not None else "nowhere yet"
+        # No address here: the record is chained and kept for good, and where somebody lives is personal.
         self._chains.decide(
             now,
             "order_corrected",
-            f"{event.by} said where order {order.order_id} goes: {where}.",
-            "; ".join(known.doubts) or "a person asked",
+            f"{event.by} said where order {order.order_id} goes.",
+            "its place was in doubt" if known.doubts else "a person asked",
             about=(order.order_id,),
             verdict="a person's word",
             approved_by=event.by,
