@@ -11,7 +11,7 @@ from cloud_hub.web.forms import Json
 from cloud_hub.web.health import health_pages
 from cloud_hub.web.orders import orders_pages
 from cloud_hub.web.picture import Picture
-from cloud_hub.web.problems import BodyLimit, answer_with_problems
+from cloud_hub.web.problems import BodyLimit, OwnPagesOnly, answer_with_problems
 from cloud_hub.web.shown import picture_pages
 from cloud_hub.web.streets import roads_pages
 
@@ -43,6 +43,7 @@ def make_app(desk: Desk) -> FastAPI:
     )
     answer_with_problems(app)
     app.add_middleware(BodyLimit, most_bytes=desk.settings.most_body_bytes)
+    app.add_middleware(OwnPagesOnly)
     picture = Picture(desk.store, desk.telemetry)
     for pages in (orders_pages, day_pages, picture_pages, roads_pages, health_pages):
         app.include_router(pages(desk, picture))

@@ -62,6 +62,30 @@ def answer_with_problems(app: FastAPI) -> None:
         return problem_response(500, "the hub could not answer; its log says why. The request may be repeated")
 
 
+class OwnPagesOnly:
+    """ASGI: refuse what a page of another site has a browser change here.
+
+    A hub on somebody's own machine is within reach of every page in that machine's browser, and a request without a
+    body needs nobody's leave. Browsers say where a request comes from (Sec-Fetch-Site, W3C Fetch Metadata); other
+    clients say nothing and are not meant.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on unless it is another site's and would change something."""
+        if scope["type"] == "http" and scope["method"] not in ("GET", "HEAD", "OPTIONS"):
+            site = next((said for name, said in scope["headers"] if name == b"sec-fetch-site"), b"")
+            if site not in (b"", b"same-origin", b"none"):
+                refusal = problem_response(
+                    403, f"the request comes from a {site[:20].decode('latin-1')} page, expected one of the hub's own"
+                )
+                await refusal(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+
 class BodyLimit:
     """ASGI: refuse a request body larger than it may be, before anybody reads it all."""
 

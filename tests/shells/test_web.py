@@ -69,6 +69,14 @@ def test_an_accepted_order_says_how_sure_its_place_is_and_why(hub: HubProcess) -
     assert (kept["confidence"], kept["place_reason"]) == (place["confidence"], place["reason"])
 
 
+def test_a_foreign_page_changes_nothing_and_the_hubs_own_may(hub: HubProcess) -> None:
+    foreign = hub.http.post("/api/day/plan", headers={"Sec-Fetch-Site": "cross-site"})
+    assert is_problem(foreign, 403)
+    assert "cross-site page" in foreign.json()["detail"]
+    own = hub.http.post("/api/orders", json=[order("O-1")], headers={"Sec-Fetch-Site": "same-origin"})
+    assert own.json()["accepted"] == ["O-1"]
+
+
 def test_the_same_order_again_is_a_repeat_and_another_under_its_name_is_refused(hub: HubProcess) -> None:
     hub.http.post("/api/orders", json=[order("R-1")])
     assert hub.http.post("/api/orders", json=[order("R-1")]).json()["repeats"] == ["R-1"]
