@@ -44,8 +44,8 @@ class Day(msgspec.Struct, frozen=True):
 
     `shown` holds the stops still to come, the one under way first. `from_place` is the place last left (None: the
     depot) and `left_ms` when its work ended; `set_off_ms` when the leg under way began. `said_heading` is where the
-    driver said he was going, which outlives a stand at another stop that came to nothing. `before_override` is the order
-    shown before the van went elsewhere, to come back to should that come to nothing too; empty when it did not.
+    driver said he was going, which outlives a stand at another stop that came to nothing. `before_override` is the
+    order shown before the van went elsewhere, to come back to should that come to nothing too; empty when it did not.
     """
 
     planned: tuple[StopId, ...] = ()
