@@ -9,66 +9,49 @@ import csv
 import hashlib
 import io
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
-from typing import Literal, TypeVar, get_args
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 
 from cloud_hub.geocode import Candidate, Corrections, Found, Geocoder
+from cloud_hub.order_rows import (
+    COLUMNS,
+    OrderIn,
+    OrdersUnreadable,
+    Refused,
+    RowWrong,
+    Tier,
+    column_name,
+    csv_rows,
+    decoded,
+    json_rows,
+    number_in,
+    records_of,
+)
 from shared.labels import LabelBook, LabelRefused, own_label, read_label
 from shared.quantities import EpochMs, Position, Seconds, TimeWindow, metres_between
 from shared.work import OrderId, Parcel, Service, Stop, StopId
 
-Tier = Literal["economy", "standard", "plus", "premium"]
+__all__ = [
+    "COLUMNS", "CORRECTION_COLUMNS", "LATENESS_WEIGHTS", "Desk", "Doubtful", "Intake", "OrderAccepted", "OrderIn",
+    "OrdersUnreadable", "Refused", "Tier", "ZoneUnknown", "fingerprint", "list_of_corrections", "planned_service_s",
+    "read_corrections", "take_csv", "take_json", "take_orders", "to_stop",
+]  # fmt: skip
 
 LATENESS_WEIGHTS: Mapping[Tier, int] = {"economy": 1, "standard": 3, "plus": 5, "premium": 8}
 """What a minute late costs against another tier's minute."""
 
-LARGEST_FILE_BYTES = 20_000_000
 MOST_PARCELS = 50
 LONGEST_SLOT = timedelta(hours=24)
 SAME_PLACE_M = 300.0
 """A position further than this from the place its own address has is doubted."""
 
 
-class OrdersUnreadable(ValueError):
-    """The file's rows cannot be told apart, so none of them was taken."""
-
-
 class ZoneUnknown(ValueError):
     """The time zone is not one of the IANA database."""
-
-
-class OrderIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """An order as it comes in, by `POST /api/orders` or as a row of a file.
-
-    The place is `address`, or `lat` and `lon` (degrees, WGS 84), or both. Times are ISO 8601 with or without a zone, or
-    "HH:MM" on the intake's day. `parcels` is their number, or their barcodes. `litres` and `kilograms` are the whole
-    order's. `customer_ref` points to the shop's own record of the customer: personal data stays there.
-    """
-
-    order_id: str
-    slot_from: str
-    slot_to: str
-    address: str = ""
-    lat: float | None = None
-    lon: float | None = None
-    parcels: int | tuple[str, ...] = 1
-    service: Service = "hand_over"
-    floor: int = 0
-    has_lift: bool = False
-    is_business: bool = False
-    customer_ref: str = ""
-    open_from: str = ""
-    open_to: str = ""
-    tier: Tier = "standard"
-    service_minutes: float | None = None
-    litres: float = 0.0
-    kilograms: float = 0.0
-    note: str = ""
 
 
 class OrderAccepted(msgspec.Struct, frozen=True, kw_only=True):
@@ -108,16 +91,6 @@ class Doubtful(msgspec.Struct, frozen=True):
     order: OrderIn
     candidates: tuple[Candidate, ...]
     what_found: str
-    do: str
-
-
-class Refused(msgspec.Struct, frozen=True):
-    """A row that is no order. `order_id` is empty when not even that could be read."""
-
-    row_number: int
-    order_id: str
-    what_found: str
-    expected: str
     do: str
 
 
@@ -173,14 +146,14 @@ class Desk:
 
 def take_csv(data: bytes, desk: Desk) -> Intake:
     """The orders of a CSV file. Raises OrdersUnreadable when it is no table of orders, and ZoneUnknown."""
-    text, notices = _decoded(data)
-    rows, more_notices = _csv_rows(text)
+    text, notices = decoded(data)
+    rows, more_notices = csv_rows(text)
     return _take(rows, desk, (*notices, *more_notices))
 
 
 def take_json(data: bytes, desk: Desk) -> Intake:
     """The orders of a JSON list, or of {"orders": [...]}. Raises OrdersUnreadable, ZoneUnknown."""
-    return _take(_json_rows(data), desk, ())
+    return _take(json_rows(data), desk, ())
 
 
 def take_orders(orders: Sequence[OrderIn], desk: Desk) -> Intake:
@@ -252,14 +225,6 @@ def planned_service_s(order: OrderIn, parcels: int) -> Seconds:
 # --- one row --------------------------------------------------------------------------------------------------------
 
 
-class _Wrong(Exception):
-    """A row is refused: what was found, what was expected, what to do."""
-
-    def __init__(self, found: str, expected: str, do: str) -> None:
-        super().__init__(found)
-        self.found, self.expected, self.do = found, expected, do
-
-
 def _take(rows: Iterable[tuple[int, OrderIn | Refused]], desk: Desk, notices: tuple[str, ...]) -> Intake:
     counter = _Counter(desk)
     for row_number, row in rows:
@@ -289,7 +254,7 @@ class _Counter:
             slot, open_hours = _right_times(order, self.desk.day, self.zone)
             _right_attributes(order)
             found = self._place_of(order)
-        except _Wrong as wrong:
+        except RowWrong as wrong:
             order_id = order.order_id[:64]
             self.refused.append(Refused(row_number, order_id, wrong.found, wrong.expected, wrong.do))
             return
@@ -328,14 +293,14 @@ class _Counter:
 
     def _is_repeat(self, order: OrderIn) -> bool:
         if not _is_reference(order.order_id):
-            raise _Wrong(
+            raise RowWrong(
                 f"order_id {order.order_id[:80]!r}", "1 to 64 printable characters", "give the shop's order number"
             )
         if order.order_id in self.seen:
             row_number, earlier = self.seen[order.order_id]
             different = [name for name in OrderIn.__struct_fields__ if getattr(order, name) != getattr(earlier, name)]
             if different:
-                raise _Wrong(
+                raise RowWrong(
                     f"order {order.order_id} again with another {', '.join(different)} than in row {row_number}",
                     "one content for one order_id",
                     "give a new order_id, or change the earlier row",
@@ -343,7 +308,7 @@ class _Counter:
             return True
         known = self.desk.known.get(order.order_id)
         if known is not None and known != fingerprint(order):
-            raise _Wrong(
+            raise RowWrong(
                 f"order {order.order_id}, which was taken earlier with other content",
                 "the same content, or a new order_id",
                 "give a new order_id, or change the order at the hub",
@@ -358,12 +323,14 @@ class _Counter:
             number = len(order.parcels)
             barcodes = [self._right_barcode(text, order.order_id) for text in order.parcels[:MOST_PARCELS]]
         if not 1 <= number <= MOST_PARCELS:
-            raise _Wrong(f"{number} parcels", f"1 to {MOST_PARCELS}", "split the order or name its parcels")
+            raise RowWrong(f"{number} parcels", f"1 to {MOST_PARCELS}", "split the order or name its parcels")
         twice = sorted({barcode for barcode in barcodes if barcodes.count(barcode) > 1})
         if twice:
-            raise _Wrong(f"parcel {twice[0]} twice in order {order.order_id}", "each parcel once", "remove one of them")
+            raise RowWrong(
+                f"parcel {twice[0]} twice in order {order.order_id}", "each parcel once", "remove one of them"
+            )
         if not (0 <= order.litres <= 100_000 and 0 <= order.kilograms <= 100_000):
-            raise _Wrong(
+            raise RowWrong(
                 f"{order.litres} litres and {order.kilograms} kilograms", "0 to 100000 of each", "correct them"
             )
         litres, kilograms = order.litres / number, order.kilograms / number
@@ -373,16 +340,16 @@ class _Counter:
         try:
             label = read_label(text, self.desk.book)
         except LabelRefused as refusal:
-            raise _Wrong(f"parcel label: {refusal}", "a label we can read", "correct the barcode") from None
+            raise RowWrong(f"parcel label: {refusal}", "a label we can read", "correct the barcode") from None
         if not label.names_one_unit:
-            raise _Wrong(
+            raise RowWrong(
                 f"{label.canonical}, a {label.kind.replace('_', ' ')}: it names a product or shipment, not one parcel",
                 "an SSCC, a UPU S10 number, a carrier's or a shop's own parcel label",
                 "give the parcel's own label, or only the number of parcels",
             )
         holder = self.order_of_parcel.get(label.canonical, order_id)
         if holder != order_id:
-            raise _Wrong(
+            raise RowWrong(
                 f"parcel {label.canonical}, which is in order {holder}", "a parcel in one order", "correct the barcode"
             )
         return label.canonical
@@ -391,7 +358,7 @@ class _Counter:
         text = order.address.strip()
         if order.lat is None and order.lon is None:
             if not text:
-                raise _Wrong("neither an address nor lat and lon", "one of them", "say where the order goes")
+                raise RowWrong("neither an address nor lat and lon", "one of them", "say where the order goes")
             return self._place_named(text)
         position = _right_position(order.lat, order.lon)
         return self._place_at(position, text)
@@ -437,7 +404,7 @@ def _is_reference(text: str) -> bool:
 
 def _right_position(lat: float | None, lon: float | None) -> Position:
     if lat is None or lon is None or not (-90 <= lat <= 90 and -180 <= lon <= 180):
-        raise _Wrong(f"lat {lat}, lon {lon}", "both, in degrees: -90 to 90 and -180 to 180", "correct the position")
+        raise RowWrong(f"lat {lat}, lon {lon}", "both, in degrees: -90 to 90 and -180 to 180", "correct the position")
     return Position(lat, lon)
 
 
@@ -448,20 +415,20 @@ def _is_inside(position: Position, bounds: tuple[float, float, float, float]) ->
 
 def _right_attributes(order: OrderIn) -> None:
     if not -5 <= order.floor <= 100:
-        raise _Wrong(f"floor {order.floor}", "-5 to 100, 0 for the ground", "correct the floor")
+        raise RowWrong(f"floor {order.floor}", "-5 to 100, 0 for the ground", "correct the floor")
     if order.service_minutes is not None and not 0 < order.service_minutes <= 240:
-        raise _Wrong(
+        raise RowWrong(
             f"service_minutes {order.service_minutes}", "more than 0, at most 240", "correct them or leave them out"
         )
     reference = order.customer_ref
     if reference and ("@" in reference or reference.startswith("+") or not _is_reference(reference)):
-        raise _Wrong(
+        raise RowWrong(
             "a customer_ref that is an e-mail address, a phone number or longer than 64 printable characters",
             "a reference to the shop's own record",
             "keep personal data at the shop and give its key",
         )
     if len(order.note) > 500 or len(order.address) > 300:
-        raise _Wrong("a note longer than 500 or an address longer than 300 characters", "less", "shorten it")
+        raise RowWrong("a note longer than 500 or an address longer than 300 characters", "less", "shorten it")
 
 
 # --- times ----------------------------------------------------------------------------------------------------------
@@ -480,11 +447,11 @@ def _right_times(order: OrderIn, day: date | None, zone: ZoneInfo) -> tuple[Time
     """The slot and the opening hours, absent when the order names none."""
     opens, closes = _instant(order.slot_from, "slot_from", day, zone), _instant(order.slot_to, "slot_to", day, zone)
     if not timedelta(0) < closes - opens <= LONGEST_SLOT:
-        raise _Wrong(
+        raise RowWrong(
             f"a slot from {order.slot_from} to {order.slot_to}", "from before to, within 24 hours", "correct it"
         )
     if day is not None and opens.astimezone(zone).date() != day:
-        raise _Wrong(
+        raise RowWrong(
             f"a slot beginning {order.slot_from}", f"a slot on {day}", "hand it in with the orders of its own day"
         )
     slot = _window(opens, closes)
@@ -495,7 +462,7 @@ def _right_times(order: OrderIn, day: date | None, zone: ZoneInfo) -> tuple[Time
         for text, name in ((order.open_from, "open_from"), (order.open_to, "open_to"))
     )
     if hours[0] >= hours[1] or hours[0] > closes or hours[1] < opens:
-        raise _Wrong(
+        raise RowWrong(
             f"opening hours {order.open_from} to {order.open_to}, slot {order.slot_from} to {order.slot_to}",
             "opening hours that meet the slot",
             "correct the hours or the slot",
@@ -517,14 +484,14 @@ def _instant(text: str, name: str, day: date | None, zone: ZoneInfo) -> datetime
     try:
         moment = _on_day(clock, name, day) if clock else datetime.fromisoformat(written)
     except ValueError:
-        raise _Wrong(f"{name} {text[:40]!r}", "HH:MM or ISO 8601 like 2026-11-23T10:00", "correct the time") from None
+        raise RowWrong(f"{name} {text[:40]!r}", "HH:MM or ISO 8601 like 2026-11-23T10:00", "correct the time") from None
     if not 2000 <= moment.year <= 2100 or (not clock and len(written) <= len("2026-11-23")):
-        raise _Wrong(f"{name} {text[:40]!r}", "a time of day in the years 2000 to 2100", "correct the time")
+        raise RowWrong(f"{name} {text[:40]!r}", "a time of day in the years 2000 to 2100", "correct the time")
     if moment.tzinfo is not None:
         return moment.astimezone(UTC)
     placed = moment.replace(tzinfo=zone)
     if placed.astimezone(UTC).astimezone(zone).replace(tzinfo=None) != moment:
-        raise _Wrong(
+        raise RowWrong(
             f"{name} {text[:40]!r}", f"a time that exists in {zone.key}", "the clocks skip it that day: move it"
         )
     return placed.astimezone(UTC)
@@ -532,248 +499,11 @@ def _instant(text: str, name: str, day: date | None, zone: ZoneInfo) -> datetime
 
 def _on_day(clock: re.Match[str], name: str, day: date | None) -> datetime:
     if day is None:
-        raise _Wrong(f"{name} {clock[0]!r} without a day", "a day for the intake, or a full date", "give the day")
+        raise RowWrong(f"{name} {clock[0]!r} without a day", "a day for the intake, or a full date", "give the day")
     hour, minute, second = int(clock[1]), int(clock[2]), int(clock[3] or 0)
     if (hour, minute, second) == (24, 0, 0):
         return datetime(day.year, day.month, day.day) + timedelta(days=1)  # noqa: DTZ001  The caller puts the zone on.
     return datetime(day.year, day.month, day.day, hour, minute, second)  # noqa: DTZ001  The caller puts the zone on.
-
-
-# --- CSV ------------------------------------------------------------------------------------------------------------
-
-COLUMNS = OrderIn.__struct_fields__
-ADDRESS_PARTS = ("street", "house_number", "postcode", "city")
-_OTHER_NAMES = {
-    "id": "order_id",
-    "order": "order_id",
-    "order_number": "order_id",
-    "latitude": "lat",
-    "longitude": "lon",
-    "lng": "lon",
-    "barcodes": "parcels",
-    "lift": "has_lift",
-    "business": "is_business",
-    "zip": "postcode",
-    "comment": "note",
-}
-_PERSONAL = frozenset(("name", "customer_name", "customer", "phone", "telephone", "mobile", "email", "e_mail", "mail"))
-_YES = frozenset(("1", "yes", "y", "true", "x", "ja", "kyllä", "k"))
-_NO = frozenset(("", "0", "no", "n", "false", "nein", "ei", "e", "-"))
-
-
-def _decoded(data: bytes) -> tuple[str, tuple[str, ...]]:
-    if len(data) > LARGEST_FILE_BYTES:
-        raise OrdersUnreadable(f"found {len(data)} bytes, expected at most {LARGEST_FILE_BYTES}: split the file")
-    if data.startswith(b"PK\x03\x04"):
-        raise OrdersUnreadable("found an Excel workbook or another archive, expected CSV: save it as CSV UTF-8")
-    text, notices = _text_of(data)
-    strange = re.search(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]", text)
-    if strange:
-        line = text.count("\n", 0, strange.start()) + 1
-        raise OrdersUnreadable(
-            f"found the control character U+{ord(strange[0]):04X} in line {line}, expected a table as text: "
-            "save it as CSV UTF-8"
-        )
-    return text, notices
-
-
-def _text_of(data: bytes) -> tuple[str, tuple[str, ...]]:
-    try:
-        if data.startswith((b"\xff\xfe", b"\xfe\xff")):
-            return data.decode("utf-16"), ("the file is UTF-16, read as such",)
-        return data.decode("utf-8-sig"), ()
-    except UnicodeDecodeError:
-        return data.decode("latin-1"), ("the file is no UTF-8, read as Latin-1: look at its accents",)
-
-
-def _csv_rows(text: str) -> tuple[Iterator[tuple[int, OrderIn | Refused]], tuple[str, ...]]:
-    records = _records(text)
-    if not records:
-        raise OrdersUnreadable("found an empty file, expected a line of column names: see docs/orders.md")
-    header = [_column_name(cell) for cell in records[0][1]]
-    _refuse_header(header)
-    unknown = [name for name in header if name and name not in (*COLUMNS, *ADDRESS_PARTS)]
-    personal = [name for name in unknown if name in _PERSONAL]
-    other = [name for name in unknown if name not in _PERSONAL]
-    notices = []
-    if personal:
-        notices.append(f"not read: {', '.join(personal)}; personal data stays with the shop, give customer_ref")
-    if other:
-        notices.append(f"not known and not read: {', '.join(other)}")
-    filled = [(line, cells) for line, cells in records[1:] if any(cell.strip() for cell in cells)]
-    if len(filled) < len(records) - 1:
-        notices.append(f"{len(records) - 1 - len(filled)} empty rows passed over")
-    return ((line, _order_of_cells(line, header, cells)) for line, cells in filled), tuple(notices)
-
-
-def _records(text: str) -> list[tuple[int, list[str]]]:
-    """The records of the table, each with the line it begins in."""
-    first_line = text.lstrip("\r\n").partition("\n")[0]
-    delimiter = max(",;\t|", key=lambda sign: sum(_column_name(cell) in COLUMNS for cell in first_line.split(sign)))
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
-    records: list[tuple[int, list[str]]] = []
-    line = 1
-    try:
-        for cells in reader:
-            if records or any(cell.strip() for cell in cells):
-                records.append((line, cells))
-            line = reader.line_num + 1
-    except csv.Error as error:
-        raise OrdersUnreadable(
-            f"found {error} in the record of line {line}, expected CSV with quotes in pairs: correct that line"
-        ) from None
-    return records
-
-
-def _column_name(cell: str) -> str:
-    name = re.sub(r"[\s-]+", "_", cell.strip().strip('"').casefold())
-    return _OTHER_NAMES.get(name, name)
-
-
-def _refuse_header(header: list[str]) -> None:
-    missing = [name for name in ("order_id", "slot_from", "slot_to") if name not in header]
-    if not ("address" in header or "street" in header or ("lat" in header and "lon" in header)):
-        missing.append("address (or street, or lat and lon)")
-    if missing:
-        found = ", ".join(header)[:200]
-        raise OrdersUnreadable(f"found the columns {found!r}, expected also {', '.join(missing)}: see docs/orders.md")
-    twice = sorted({name for name in header if name and header.count(name) > 1})
-    if twice:
-        raise OrdersUnreadable(f"found the column {twice[0]!r} twice, expected each once: remove one")
-
-
-def _order_of_cells(line: int, header: list[str], cells: list[str]) -> OrderIn | Refused:
-    row = dict(zip(header, (cell.strip() for cell in cells), strict=False))
-    try:
-        if len(cells) > len(header) and any(cell.strip() for cell in cells[len(header) :]):
-            raise _Wrong(
-                f"{len(cells)} cells", f"{len(header)} as in the header", "put quotes around cells with a delimiter"
-            )
-        return _order_of_row(row)
-    except _Wrong as wrong:
-        return Refused(line, row.get("order_id", "")[:64], wrong.found, wrong.expected, wrong.do)
-
-
-def _order_of_row(row: Mapping[str, str]) -> OrderIn:
-    def cell(name: str) -> str:
-        return row.get(name, "")
-
-    return OrderIn(
-        order_id=cell("order_id"),
-        slot_from=cell("slot_from"),
-        slot_to=cell("slot_to"),
-        address=cell("address") or _joined_address(row),
-        lat=_number(row, "lat"),
-        lon=_number(row, "lon"),
-        parcels=_parcels(cell("parcels")),
-        service=_one_of(row, "service", get_args(Service), "hand_over"),
-        floor=int(_whole_number(row, "floor") or 0),
-        has_lift=_yes_or_no(row, "has_lift"),
-        is_business=_yes_or_no(row, "is_business"),
-        customer_ref=cell("customer_ref"),
-        open_from=cell("open_from"),
-        open_to=cell("open_to"),
-        tier=_one_of(row, "tier", get_args(Tier), "standard"),
-        service_minutes=_number(row, "service_minutes"),
-        litres=_number(row, "litres") or 0.0,
-        kilograms=_number(row, "kilograms") or 0.0,
-        note=cell("note"),
-    )
-
-
-def _joined_address(row: Mapping[str, str]) -> str:
-    street = f"{row.get('street', '')} {row.get('house_number', '')}".strip()
-    town = f"{row.get('postcode', '')} {row.get('city', '')}".strip()
-    return ", ".join(part for part in (street, town) if part)
-
-
-def _parcels(cell: str) -> int | tuple[str, ...]:
-    """A number below 100 is how many there are; anything else their barcodes, with spaces between."""
-    if not cell:
-        return 1
-    if re.fullmatch(r"[0-9]{1,2}", cell, re.ASCII):
-        return int(cell)
-    return tuple(cell.split())
-
-
-_Choice = TypeVar("_Choice", bound=str)
-_DECIMAL = re.compile(r"[+-]?[0-9]{1,9}(?:[.,][0-9]{1,12})?", re.ASCII)
-
-
-def _number(row: Mapping[str, str], name: str) -> float | None:
-    """A number with a decimal point or comma; absent when the cell is empty."""
-    cell = row.get(name, "")
-    if not cell:
-        return None
-    if not _DECIMAL.fullmatch(cell):
-        raise _Wrong(f"{name} {cell[:40]!r}", "a number like 12.5 or 12,5", "correct it")
-    return float(cell.replace(",", "."))
-
-
-def _whole_number(row: Mapping[str, str], name: str) -> float | None:
-    number = _number(row, name)
-    if number is not None and number != int(number):
-        raise _Wrong(f"{name} {row[name][:40]!r}", "a whole number", "correct it")
-    return number
-
-
-def _yes_or_no(row: Mapping[str, str], name: str) -> bool:
-    cell = row.get(name, "").casefold()
-    if cell not in _YES | _NO:
-        raise _Wrong(f"{name} {cell[:40]!r}", "yes or no", "correct it")
-    return cell in _YES
-
-
-def _one_of(row: Mapping[str, str], name: str, choices: tuple[_Choice, ...], default: _Choice) -> _Choice:
-    cell = row.get(name, "").casefold().replace(" ", "_")
-    if not cell:
-        return default
-    for choice in choices:
-        if cell == choice:
-            return choice
-    raise _Wrong(f"{name} {cell[:40]!r}", ", ".join(choices), "correct it")
-
-
-# --- JSON -----------------------------------------------------------------------------------------------------------
-
-
-class _Wrapped(msgspec.Struct, frozen=True):
-    orders: list[msgspec.Raw]
-
-
-def _json_rows(data: bytes) -> Iterator[tuple[int, OrderIn | Refused]]:
-    if len(data) > LARGEST_FILE_BYTES:
-        raise OrdersUnreadable(f"found {len(data)} bytes, expected at most {LARGEST_FILE_BYTES}: split the file")
-    body = data.removeprefix(b"\xef\xbb\xbf").lstrip()
-    try:
-        rows = (
-            msgspec.json.decode(body, type=_Wrapped).orders
-            if body[:1] == b"{"
-            else msgspec.json.decode(body, type=list[msgspec.Raw])
-        )
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise OrdersUnreadable(
-            f'found {error}, expected a JSON list of orders or {{"orders": [...]}}: correct the file'
-        ) from None
-    return ((row_number, _order_of_json(row_number, bytes(raw))) for row_number, raw in enumerate(rows, start=1))
-
-
-def _order_of_json(row_number: int, raw: bytes) -> OrderIn | Refused:
-    try:
-        return msgspec.json.decode(raw, type=OrderIn)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        return Refused(row_number, _order_id_in(raw), str(error), "the fields of docs/orders.md", "correct the field")
-
-
-class _OnlyId(msgspec.Struct, frozen=True):
-    order_id: str = ""
-
-
-def _order_id_in(raw: bytes) -> str:
-    try:
-        return msgspec.json.decode(raw, type=_OnlyId).order_id[:64]
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-        return ""
 
 
 # --- corrections ----------------------------------------------------------------------------------------------------
@@ -801,9 +531,9 @@ def read_corrections(data: bytes, corrections: Corrections) -> tuple[Corrections
 
     Raises OrdersUnreadable when the file is no such list.
     """
-    text, _ = _decoded(data)
-    records = _records(text)
-    header = [_column_name(cell) for cell in records[0][1]] if records else []
+    text, _ = decoded(data)
+    records = records_of(text)
+    header = [column_name(cell) for cell in records[0][1]] if records else []
     if not {"text", "lat", "lon", "by"} <= set(header):
         raise OrdersUnreadable(
             f"found the columns {', '.join(header)!r}, expected text, lat, lon, by: use the list as written"
@@ -813,8 +543,8 @@ def read_corrections(data: bytes, corrections: Corrections) -> tuple[Corrections
         row = dict(zip(header, (cell.strip() for cell in cells), strict=False))
         try:
             if row.get("by") and row.get("text"):
-                position = _right_position(_number(row, "lat"), _number(row, "lon"))
+                position = _right_position(number_in(row, "lat"), number_in(row, "lon"))
                 corrections = corrections.with_correction(row["text"], position, row["by"])
-        except _Wrong as wrong:
+        except RowWrong as wrong:
             refused.append(Refused(line, row.get("order_id", ""), wrong.found, wrong.expected, wrong.do))
     return corrections, tuple(refused)
