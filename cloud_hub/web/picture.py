@@ -23,8 +23,9 @@ from cloud_hub.fleet import (
 from cloud_hub.promises import Promise, Telling
 from cloud_hub.storage import DecisionRow, DecisionsAsked, HubStore, TelemetryStore
 from shared.contracts import Plan
+from shared.ledger import spoken
 from shared.messages import Estimate
-from shared.work import AgentId
+from shared.work import AgentId, Stop, Visit, doubt_about_place
 
 T = TypeVar("T")
 
@@ -158,7 +159,8 @@ class Picture:
 
     def decisions(self, asked: DecisionsAsked) -> list[Shown]:
         """Decisions with their number in the order of commits, and whether each follows from the one before it."""
-        return [_decision_shown(row) for row in self._store.decisions(asked)]
+        addresses = self._addresses()
+        return [_decision_shown(row, addresses) for row in self._store.decisions(asked)]
 
     def why(self, order_id: str) -> Shown:
         """Why an order is as it is: the decisions that touched it, oldest first, with those of agents and the hub that
@@ -173,7 +175,8 @@ class Picture:
             caused = self._store.decision(word)
             if caused is not None:
                 found[caused.number] = caused
-        decisions = [_decision_shown(found[number]) for number in sorted(found)]
+        addresses = self._addresses()
+        decisions = [_decision_shown(found[number], addresses) for number in sorted(found)]
         return {"order_id": order_id, "sentences": _read_aloud(decisions, notices), "decisions": decisions}
 
     def _tellings(self, order_id: str) -> tuple[Telling, ...]:
@@ -184,7 +187,12 @@ class Picture:
     def decision(self, decision_id: str) -> Shown | None:
         """One decision; None when it is unknown."""
         row = self._store.decision(decision_id)
-        return None if row is None else _decision_shown(row)
+        return None if row is None else _decision_shown(row, self._addresses())
+
+    def _addresses(self) -> dict[str, str]:
+        """What people call each stop. Decisions know stops by their ids alone."""
+        orders = self.all("orders", Order).values()
+        return {order.stop.stop_id: order.stop.address for order in orders if order.stop is not None}
 
     def notices(self, state: str | None) -> list[Shown]:
         """Every notice, newest last; only those of one state when one is given."""
@@ -260,7 +268,7 @@ def _order_shown(order: Order, stop: StopRecord | None, fleet: Sequence[tuple[Ve
         "agent": None if stop is None else stop.agent,
         "outcome": _outcome(stop),
         "why_waiting": "" if stop is None or place is None else why_waiting(stop, place.slot, fleet),
-        "visits": [] if stop is None else msgspec.to_builtins(stop.visits),
+        "visits": [] if stop is None or place is None else [_visit_shown(place, visit) for visit in stop.visits],
     }
 
 
@@ -275,11 +283,15 @@ def _read_aloud(decisions: Sequence[Shown], notices: Sequence[Notice]) -> list[s
             sentence
             for decision in decisions
             for sentence in (
-                decision["sentence"],
+                decision["spoken"],
                 *(notice.sentence for notice in notices if notice.decision_id == decision["decision_id"]),
             )
         )
     )
+
+
+def _visit_shown(place: Stop, visit: Visit) -> Shown:
+    return {**msgspec.to_builtins(visit), "doubt_about_place": doubt_about_place(place, visit)}
 
 
 def _outcome(stop: StopRecord | None) -> str | None:
@@ -294,7 +306,9 @@ def _kept(row: DecisionRow) -> KeptDecision:
     return msgspec.json.decode(row.doc, type=KeptDecision)
 
 
-def _decision_shown(row: DecisionRow) -> Shown:
+def _decision_shown(row: DecisionRow, addresses: Mapping[str, str]) -> Shown:
+    """The record as it was chained, and its sentence with addresses for stops, which no record holds."""
     kept = _kept(row)
     decision: Shown = msgspec.json.decode(kept.decision)
-    return {"number": row.number, "follows": kept.follows, "heard_ms": kept.heard_ms, **decision}
+    aloud = spoken(decision["sentence"], addresses)
+    return {"number": row.number, "follows": kept.follows, "heard_ms": kept.heard_ms, "spoken": aloud, **decision}

@@ -104,7 +104,7 @@ class Check:
     def _hops(self, decision: dict[str, Any]) -> dict[str, Any]:
         return {
             "van": decision["by"],
-            "sentence": decision["sentence"],
+            "sentence": decision["spoken"],
             "decided_at_ms": decision["at_ms"],
             "trouble_to_decision_domain_s": round((decision["at_ms"] - self._troubled_ms[decision["by"]]) / 1000),
             "van_to_hub_ms": self._real_ms(decision["heard_ms"] - decision["at_ms"]),

@@ -165,7 +165,7 @@ class Screen:
         for decision in self._decisions:
             lines.append(
                 Text.assemble(
-                    (f"{self._time(decision['at_ms'])} ", "dim"), (f"{decision['by']} ", "cyan"), decision["sentence"]
+                    (f"{self._time(decision['at_ms'])} ", "dim"), (f"{decision['by']} ", "cyan"), decision["spoken"]
                 )
             )
         return Panel(Group(*lines), title="decisions, newest first", title_align="left")
