@@ -35,7 +35,8 @@ class Order(msgspec.Struct, frozen=True):
 
     `entry` is what was handed in, as JSON, so that a doubtful order can be corrected and taken again; `fingerprint`
     is its contents'. `candidates` are the places it could mean, best first. `confidence` (0 to 1) and `place_reason`
-    say how sure an accepted order's place is and why; absent when it was taken before anybody kept them.
+    say how sure an accepted order's place is and why; absent when it was taken before anybody kept them. `customer_ref`
+    names the customer in the book of customers, "" when the shop told nothing of one.
     """
 
     order_id: OrderId
@@ -48,6 +49,7 @@ class Order(msgspec.Struct, frozen=True):
     candidates: tuple["Candidate", ...] = ()
     confidence: float | None = None
     place_reason: str = ""
+    customer_ref: str = ""
 
 
 class Candidate(msgspec.Struct, frozen=True):

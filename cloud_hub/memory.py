@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from cloud_hub.books import Book
+from cloud_hub.contacts import Customer
 from cloud_hub.events import Notice
 from cloud_hub.fleet import AgentRecord, Chain, Closures, EstimatesHeard, Order, StopRecord, Vehicle
 from cloud_hub.promises import Promise
@@ -45,6 +46,7 @@ class Memory:
     def __init__(self, saved: Saved) -> None:
         """From everything the store holds, which is nothing at the first start."""
         self.itself = Book("hub", Self, saved)
+        self.customers = Book("customers", Customer, saved)
         self.orders = Book("orders", Order, saved)
         self.stops = Book("stops", StopRecord, saved)
         self.vehicles = Book("vehicles", Vehicle, saved)
@@ -98,6 +100,6 @@ class Memory:
 
     def _books(self) -> Iterable[Book[Any]]:
         return (
-            self.itself, self.orders, self.stops, self.vehicles, self.depots, self.agents, self.plans,
+            self.itself, self.customers, self.orders, self.stops, self.vehicles, self.depots, self.agents, self.plans,
             self.estimates, self.promises, self.closures, self.needs, self.chains, self.due_notices,
         )  # fmt: skip

@@ -5,6 +5,8 @@ contract. A plan is that contract: the work, the time it may take to get
 from any place of it to any other, and the bounds of the agent's freedom.
 """
 
+import hashlib
+import hmac
 from typing import Literal
 
 import msgspec
@@ -76,11 +78,32 @@ class Freedom(msgspec.Struct, frozen=True):
     arcs_per_day: int = 60
 
 
+class ShiftLock(msgspec.Struct, frozen=True):
+    """What opens the driver's page for one shift: the code shown at the depot, salted and hashed (SHA-256, hex).
+
+    It keeps out who merely has the van's Wi-Fi in reach. Six digits are no secret from one who holds the disk, and the
+    plan lies on that disk beside it.
+    """
+
+    salt: str
+    digest: str
+
+    @classmethod
+    def of(cls, code: str, salt: str) -> "ShiftLock":
+        """The lock this code opens."""
+        return cls(salt, hashlib.sha256(f"{salt}:{code}".encode()).hexdigest())
+
+    def opens_with(self, code: str) -> bool:
+        """Whether this is the code."""
+        return hmac.compare_digest(ShiftLock.of(code, self.salt).digest, self.digest)
+
+
 class Plan(msgspec.Struct, frozen=True):
     """One agent's contract for one day.
 
     `stops` are in planned order. The van leaves the depot at `depart_ms` and is back by `shift_end_ms`. Rights lapse
-    at `expires_ms`; the duty to deliver what is on board does not.
+    at `expires_ms`; the duty to deliver what is on board does not. Without a `shift_lock` the driver's page is open to
+    all who reach it.
     """
 
     plan_version: int
@@ -96,6 +119,7 @@ class Plan(msgspec.Struct, frozen=True):
     rest: Rest | None = None
     before: tuple[tuple[StopId, StopId], ...] = ()
     capacity_litres: int = 10_000
+    shift_lock: ShiftLock | None = None
 
     def objections(self) -> list[str]:
         """What is wrong with this plan in itself, in words; empty when an agent may take it."""

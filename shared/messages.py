@@ -5,7 +5,7 @@ import msgspec
 from shared.contracts import LegTimes, Plan
 from shared.ledger import Decision
 from shared.quantities import EpochMs, TimeWindow
-from shared.work import AgentId, StopId, Visit
+from shared.work import AgentId, Stop, StopId, Visit
 
 
 class Estimate(msgspec.Struct, frozen=True, array_like=True):
@@ -84,6 +84,34 @@ class Resequenced(msgspec.Struct, frozen=True, tag="resequenced"):
     estimates: tuple[Estimate, ...]
 
 
+class OverrideExplained(msgspec.Struct, frozen=True, tag="override_explained"):
+    """Why the driver went to `stop_id` when `instead_of` was shown first; asked once, and silence is an answer too.
+
+    `reason` is one of shared.work.OVERRIDE_REASONS, `words` what the driver added.
+    """
+
+    stop_id: StopId
+    instead_of: StopId
+    reason: str
+    words: str = ""
+
+
+class ObjectPart(msgspec.Struct, frozen=True, tag="object_part"):
+    """One piece of a signature or photograph that a proof names by its SHA-256.
+
+    Pieces are numbered from 0 to `parts` - 1. They travel in a stream of their own, so that no event waits for a
+    picture, and are personal: kept beside the records, never in them.
+    """
+
+    digest: str
+    kind: str
+    stop_id: StopId
+    media_type: str
+    part: int
+    parts: int
+    piece: bytes
+
+
 class Decided(msgspec.Struct, frozen=True, tag="decided"):
     """A decision that changed nothing others see, such as keeping an order because a rule forbade a better one."""
 
@@ -111,6 +139,8 @@ AgentEvent = (
     | Resequenced
     | ChangeAnswered
     | Decided
+    | OverrideExplained
+    | ObjectPart
 )
 
 
@@ -139,7 +169,28 @@ class WindowTold(msgspec.Struct, frozen=True, tag="window_told"):
     told: TimeWindow
 
 
-HubCommand = PlanPushed | RoadsChanged | WindowTold
+class WorkAmended(msgspec.Struct, frozen=True, tag="work_amended"):
+    """Some of the work is another than planned, by the wish of a customer or after a failed attempt.
+
+    `stops` replace the planned ones of the same id or are new; `withdrawn` are not to be visited any more, their
+    parcels stay on board. `legs` cover every stop of the plan after the amendment; None when no place is new.
+    What is under way or done is not amended: the agent keeps it as it is and goes on.
+    """
+
+    plan_version: int
+    stops: tuple[Stop, ...] = ()
+    withdrawn: tuple[StopId, ...] = ()
+    legs: LegTimes | None = None
+    why: str = ""
+
+
+class PersonForgotten(msgspec.Struct, frozen=True, tag="person_forgotten"):
+    """Erase what is personal about these stops: address, place, door code, notes, signatures and photographs."""
+
+    stop_ids: tuple[StopId, ...]
+
+
+HubCommand = PlanPushed | RoadsChanged | WindowTold | WorkAmended | PersonForgotten
 
 Message = AgentEvent | HubCommand
 

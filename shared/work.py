@@ -17,6 +17,10 @@ Service = Literal["hand_over", "leave_safe", "signature", "age_check", "collecti
 CustodyHolder = Literal["shop", "depot", "van", "customer", "neighbour", "safe_place", "locker", "lost"]
 
 
+OVERRIDE_REASONS = ("customer_asked", "parcel_at_hand", "road", "knows_better", "other", "no_answer")
+"""Why a driver went elsewhere than shown, as the page offers it."""
+
+
 class Outcome(StrEnum):
     """How a visit to a stop ended."""
 
@@ -38,11 +42,15 @@ class Outcome(StrEnum):
 
 
 class Parcel(msgspec.Struct, frozen=True):
-    """One labelled thing that is carried. `barcode` is the label's canonical text (see `labels`)."""
+    """One labelled thing that is carried. `barcode` is the label's canonical text (see `labels`).
+
+    `stow` says where in the van it lies, as the loading list has it ("B3": shelf B, third place); "" when nobody said.
+    """
 
     barcode: str
     litres: float = 0.0
     kilograms: float = 0.0
+    stow: str = ""
 
 
 class Stop(msgspec.Struct, frozen=True):
@@ -52,6 +60,10 @@ class Stop(msgspec.Struct, frozen=True):
     `open_hours`, when the address keeps any, is when somebody is there at all. `service_s` is the planned dwell from
     parking to leaving: parking, walking, lift, waiting and the hand-over itself. `door_group` names the parking
     place: stops that share it are served without moving the van.
+
+    What helps at the door is the customer's own and is shown to nobody but the driver: `door_code`, a `note`, the
+    `safe_place` and the `neighbour` the customer named; "" when there is none. `attempt` counts from 1: a stop that
+    comes again after a failed one is another stop of the same order.
     """
 
     stop_id: StopId
@@ -69,6 +81,11 @@ class Stop(msgspec.Struct, frozen=True):
     open_hours: TimeWindow | None = None
     door_group: str = ""
     lateness_weight: int = 3
+    door_code: str = ""
+    note: str = ""
+    safe_place: str = ""
+    neighbour: str = ""
+    attempt: int = 1
 
 
 class Depot(msgspec.Struct, frozen=True):

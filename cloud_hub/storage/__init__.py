@@ -18,12 +18,14 @@ from shared.work import AgentId
 
 ROOMS = (
     "hub", "orders", "stops", "vehicles", "depots", "agents", "plans", "estimates", "promises", "roads", "needs",
-    "chains", "notices_due", "taken", "outbox", "counters", "corrections",
+    "chains", "notices_due", "taken", "outbox", "counters", "corrections", "customers", "amendments", "said_wishes",
 )  # fmt: skip
 """What a core recovers from."""
 
-ARCHIVES = ("notices", "plan_history", "dead_letters", "decisions")
-"""What is written for people alone."""
+ARCHIVES = ("notices", "plan_history", "dead_letters", "decisions", "receipts", "objects", "hands")
+"""What is written for people alone. `objects` are signatures and photographs, piece by piece; `hands` says who stood
+behind a decision that records name only by its role.
+"""
 
 
 class StoreUnknown(ValueError):

@@ -6,7 +6,7 @@ so a reader never makes the core wait. Migrations are numbered and only ever add
 
 import sqlite3
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,10 +42,16 @@ hub_migrations = Migrations("hub")
 telemetry_migrations = Migrations("telemetry")
 
 
+_FIRST_ROOMS = (
+    "hub", "orders", "stops", "vehicles", "depots", "agents", "plans", "estimates", "promises", "roads", "needs",
+    "chains", "notices_due", "taken", "outbox", "counters", "corrections", "notices", "plan_history", "dead_letters",
+)  # fmt: skip
+_PEOPLES_ROOMS = ("customers", "amendments", "said_wishes", "receipts", "objects", "hands")
+
+
 @hub_migrations(name="0001_rooms")
 def _rooms(db: Database) -> None:
-    for room in (*ROOMS, *(archive for archive in ARCHIVES if archive != "decisions")):
-        db.execute(f"CREATE TABLE room_{room} (key TEXT PRIMARY KEY, doc BLOB NOT NULL)")
+    _make_rooms(db, _FIRST_ROOMS)
 
 
 @hub_migrations(name="0002_decisions")
@@ -56,6 +62,16 @@ def _decisions(db: Database) -> None:
     )
     db.execute("CREATE INDEX decisions_by_id ON decisions (decision_id)")
     db.execute("CREATE TABLE decision_words (word TEXT NOT NULL, number INTEGER NOT NULL, PRIMARY KEY (word, number))")
+
+
+@hub_migrations(name="0003_people")
+def _people(db: Database) -> None:
+    _make_rooms(db, _PEOPLES_ROOMS)
+
+
+def _make_rooms(db: Database, rooms: Iterable[str]) -> None:
+    for room in rooms:
+        db.execute(f"CREATE TABLE room_{room} (key TEXT PRIMARY KEY, doc BLOB NOT NULL)")
 
 
 @telemetry_migrations(name="0001_segments")
