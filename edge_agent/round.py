@@ -178,6 +178,8 @@ class Round:
                 return self._answer_change(said, at)
             case OutcomeSaid():
                 return self._end_visit(said, work, at)
+            case _:
+                return Reply(404, "Not yet", f"this agent does not know what to do with '{type(said).__name__}'")
 
     def _turn_shift(self, now_is: str, at: Moment) -> Reply:
         turned = turns.shift_turned(self._day, now_is, at.now_ms)
