@@ -60,7 +60,8 @@ class Hub:
         roads = Roads(CityMap.load(settings.city_folder))
         feed = Feed()
         shown = ShownStore(self._store, feed)
-        self._core = HubCore(_identity(settings), shown.saved())
+        secret = signer.secret_for("people")
+        self._core = HubCore(_identity(settings, secret), shown.saved())
         self._door = Door(settings.region)
         self._notifier = Notifier(settings.webhook, settings.region) if settings.webhook else None
         self._solver = Solver(settings.solver_s, settings.solver_seed)
@@ -80,7 +81,7 @@ class Hub:
         geocoder = Geocoder(roads.city.addresses)
         desk = Desk(
             settings, self._store, self._telemetry_store, self._runner.ask, feed, roads, geocoder, clock,
-            registry_of(self._counts()), self._why_not_ready,
+            registry_of(self._counts()), self._why_not_ready, secret,
         )  # fmt: skip
         self.web = make_app(desk)
 
@@ -221,7 +222,7 @@ def _refusal(wrong: Exception) -> typer.Exit:
     return typer.Exit(2)
 
 
-def _identity(settings: HubSettings) -> HubIdentity:
+def _identity(settings: HubSettings, secret: bytes) -> HubIdentity:
     zone = ZoneInfo(settings.zone)
 
     def clock_face(instant_ms: int) -> str:
@@ -236,6 +237,7 @@ def _identity(settings: HubSettings) -> HubIdentity:
         has_receiver=bool(settings.webhook),
         rule=settings.promises,
         pace=settings.pace,
+        secret=secret,
     )
 
 

@@ -6,6 +6,7 @@ import msgspec
 
 from cloud_hub import planning
 from cloud_hub.attempts import Attempts
+from cloud_hub.board import shift_lock
 from cloud_hub.chains import Chains
 from cloud_hub.customers import Customers
 from cloud_hub.events import Answer, DayPlanAsked, Pace, Planned, PlanWanted, Route, VehiclesSaid
@@ -39,6 +40,7 @@ class DayPlan:
         rule: Rule,
         pace: Pace,
         clock_face: Callable[[int], str],
+        secret: bytes = b"",
     ) -> None:
         self._memory = memory
         self._chains = chains
@@ -50,6 +52,7 @@ class DayPlan:
         self._rule = rule
         self._pace = pace
         self._clock = clock_face
+        self._secret = secret
 
     # Asking.
 
@@ -230,6 +233,7 @@ class DayPlan:
         self._push(planning.remaining_plan(plan, order, told, version), now)
 
     def _push(self, plan: Plan, now: Now) -> None:
+        plan = msgspec.structs.replace(plan, shift_lock=shift_lock(self._secret, plan.agent, plan.day))
         self._memory.plans.put(plan.agent, plan)
         self._memory.note("plan_history", f"{plan.agent}/{plan.day}/{plan.plan_version:06d}", plan)
         self._post.say(plan.agent, PlanPushed(plan, plan.shift_end_ms), now)

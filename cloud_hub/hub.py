@@ -65,7 +65,8 @@ class HubIdentity:
     """What this hub is and may do, fixed for one life of its process.
 
     `new_boot` names the life of the store if this is its first start. `clock_face` gives an instant as people read it
-    (HH:MM). `has_receiver` says whether notices can leave at all.
+    (HH:MM). `has_receiver` says whether notices can leave at all. `secret` is what codes and references to people are
+    made from; without one plans carry no lock.
     """
 
     region: str
@@ -76,6 +77,7 @@ class HubIdentity:
     has_receiver: bool = False
     rule: Rule = field(default_factory=Rule)
     pace: Pace = field(default_factory=Pace)
+    secret: bytes = b""
 
 
 class HubCore:
@@ -95,7 +97,7 @@ class HubCore:
         self._yard = Yard(memory, post)
         self._dayplan = DayPlan(
             memory, chains, post, self._customers, self._yard, attempts,
-            zone=identity.zone, rule=rule, pace=identity.pace, clock_face=face,
+            zone=identity.zone, rule=rule, pace=identity.pace, clock_face=face, secret=identity.secret,
         )  # fmt: skip
         self._streets = ClosedStreets(memory, chains, post, attempts, identity.zone)
         self._orders = OrderBook(memory, chains)

@@ -4,6 +4,8 @@ Ed25519 over topic and payload together, so that a command signed for one
 agent is worth nothing on another's topic.
 """
 
+import hashlib
+import hmac
 import os
 from pathlib import Path
 
@@ -39,6 +41,13 @@ class Signer:
     def public_hex(self) -> str:
         """The key that others verify with, in hexadecimal."""
         return bytes(self._key.verify_key).hex()
+
+    def secret_for(self, purpose: str) -> bytes:
+        """32 bytes only the holder of this key can know, others for each purpose.
+
+        HMAC-SHA256 of the purpose under the key's seed, which is uniform: the expand step of RFC 5869.
+        """
+        return hmac.new(self._key.encode(), f"waywarden/{purpose}\1".encode(), hashlib.sha256).digest()
 
     def sign(self, topic: str, payload: bytes) -> str:
         """The signature in hexadecimal."""

@@ -5,6 +5,7 @@ What changes something is asked of the core and answered after its commit; what 
 
 from fastapi import FastAPI
 
+from cloud_hub.web.board import board_pages
 from cloud_hub.web.day import day_pages
 from cloud_hub.web.desk import Desk
 from cloud_hub.web.forms import Json
@@ -45,6 +46,6 @@ def make_app(desk: Desk) -> FastAPI:
     app.add_middleware(BodyLimit, most_bytes=desk.settings.most_body_bytes)
     app.add_middleware(OwnPagesOnly)
     picture = Picture(desk.store, desk.telemetry)
-    for pages in (orders_pages, day_pages, picture_pages, roads_pages, health_pages):
+    for pages in (orders_pages, day_pages, board_pages, picture_pages, roads_pages, health_pages):
         app.include_router(pages(desk, picture))
     return app

@@ -35,6 +35,8 @@ class Desk:
     registry: CollectorRegistry
     is_ready: Callable[[], str]
     """Why the hub cannot do its work now, in words; "" when it can."""
+    secret: bytes = b""
+    """What shift codes are made from (see `cloud_hub.board`)."""
 
     def answer(self, event: Any) -> Answer:
         """Ask the core, and wait for its commit. Raises Problem 503 when it gives no answer in time."""

@@ -21,7 +21,7 @@ PURE = {
     },
     "cloud_hub": {
         "hub", "fleet", "promises", "planning", "books", "events", "memory", "attempts", "chains", "post", "mailbag",
-        "customers", "dayplan", "closures", "orderbook", "yard", "reports", "contacts",
+        "customers", "dayplan", "closures", "orderbook", "yard", "reports", "contacts", "board",
     },
     "firmware_sim": {"vehicle", "person", "wheel", "ride", "ground", "luck"},
 }  # fmt: skip
