@@ -28,6 +28,7 @@ SEALED = {
     "Cache-Control": "no-store",
     "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
     "Referrer-Policy": "no-referrer",
+    "Refresh": str(AGAIN_S),
 }
 """Codes stay on the screen: nothing keeps them, and the page can load nothing that would carry them away."""
 
@@ -125,12 +126,12 @@ h1 { font-size: 4vw; margin: 0 }
 p { font-weight: 400; font-size: 2.2vw; margin: .5vw 0 1.5vw }
 table { border-collapse: collapse; width: 100% }
 th { text-align: left; font-size: 2vw; font-weight: 400; color: #cfcfcf; padding: 0 1vw }
-td { font-size: 5vw; padding: .8vw 1vw; border-top: .2vw solid #555; font-variant-numeric: tabular-nums }
-td.code { font-size: 8vw; line-height: 1; letter-spacing: .08em; color: #ffd84a; white-space: nowrap }
-td.more { font-size: 2.4vw; font-weight: 400 }
+td { font-size: min(4.4vw, 46vh / var(--vans)); padding: .1em .25em; border-top: .2vw solid #555; white-space: nowrap }
+td.code { font-size: min(8vw, 60vh / var(--vans)); line-height: 1; letter-spacing: .08em; color: #ffd84a }
+td.more { font-size: min(2.2vw, 28vh / var(--vans)); font-weight: 400 }
 """
-"""Sized by the screen's width: on a screen one metre wide a code's digits are some 6 cm high, and a digit is legible
-from about 200 times its height (the usual rule for signs), which is twelve metres.
+"""Sized by the screen, so that no van is below its edge. On one a metre wide the codes of up to four vans are some 6 cm
+high, those of ten 3 cm; a digit is legible from about 200 times its height (the usual rule for signs): six metres.
 """
 
 
@@ -140,7 +141,7 @@ def _screen(board: Mapping[str, Any], lang: Language) -> str:
     vans = _table(board["vans"], words) if board["vans"] else f"<p>{words['nobody']}</p>"
     return (
         f'<!doctype html><html lang="{lang}"><head><meta charset="utf-8">'
-        f'<meta http-equiv="refresh" content="{AGAIN_S}"><meta name="viewport" content="width=device-width">'
+        '<meta name="viewport" content="width=device-width">'
         f'<meta name="robots" content="noindex"><title>{name} {day}</title><style>{_STYLE}</style></head>'
         f"<body><main><header><h1>{name}</h1><span>{day} {now}</span></header>"
         f"<p>{words['how']}</p>{vans}</main></body></html>"
@@ -150,7 +151,7 @@ def _screen(board: Mapping[str, Any], lang: Language) -> str:
 def _table(vans: Sequence[Mapping[str, Any]], words: Mapping[str, str]) -> str:
     heads = "".join(f'<th scope="col">{words[column]}</th>' for column in ("van", "departs", "code", "stops"))
     rows = "".join(_row(van, words) for van in vans)
-    return f"<table><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>"
+    return f'<table style="--vans:{len(vans)}"><thead><tr>{heads}</tr></thead><tbody>{rows}</tbody></table>'
 
 
 def _row(van: Mapping[str, Any], words: Mapping[str, str]) -> str:

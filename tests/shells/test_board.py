@@ -49,7 +49,7 @@ def test_the_screen_shows_vans_departures_and_codes_in_three_languages_and_is_ke
         assert word in screen.text
         assert all(f"{van['code'][:3]} {van['code'][3:]}" in screen.text for van in board["vans"])
         assert all(van["departs"] in screen.text for van in board["vans"])
-        assert screen.headers["cache-control"] == "no-store"
+        assert (screen.headers["cache-control"], screen.headers["refresh"]) == ("no-store", "20")
     assert hub.http.get("/depots/nowhere").status_code == 404
     assert hub.http.get("/depots/north", params={"lang": "<script>"}).status_code == 422
 
