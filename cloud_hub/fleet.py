@@ -77,7 +77,8 @@ class AgentRecord(msgspec.Struct, frozen=True):
     """What the hub knows of one agent.
 
     `order` is the order shown to the driver, of the stops still to come. `plan_pushed` and `plan_taken` are versions,
-    0 for none. `legs_version` is the version of the roads its leg times were made from.
+    0 for none. `legs_version` is the version of the roads its leg times were made from. `begun_ms` and `ended_ms` are
+    the beginning and end of its shift, as its driver said.
     """
 
     agent: AgentId
@@ -99,6 +100,8 @@ class AgentRecord(msgspec.Struct, frozen=True):
     overrides: int = 0
     resequenced: int = 0
     changes_refused: int = 0
+    begun_ms: EpochMs | None = None
+    ended_ms: EpochMs | None = None
 
     @property
     def has_begun(self) -> bool:

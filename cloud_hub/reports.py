@@ -133,7 +133,13 @@ class Reports:
         )
 
     def _shift_changed(self, numbered: Numbered, said: ShiftChanged, _: Now) -> None:
-        self._memory.change_agent(self._record(numbered), shift=said.now_is)
+        record, at_ms = self._record(numbered), numbered.said_ms
+        changes: dict[str, object] = {"shift": said.now_is}
+        if said.now_is == "begun" and record.begun_ms is None:
+            changes["begun_ms"] = at_ms
+        elif said.now_is == "ended":
+            changes["ended_ms"] = at_ms
+        self._memory.change_agent(record, **changes)
 
     # The way from stop to stop.
 

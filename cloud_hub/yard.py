@@ -62,4 +62,6 @@ class Yard:
                 self._memory.change_stop(stop, state="waiting", agent=AgentId(""), why_waiting=why)
         self._memory.plans.drop(record.agent)
         self._memory.estimates.drop(record.agent)
-        self._memory.change_agent(record, shift="waiting", order=(), heading_to=None, at_stop=None)
+        self._memory.change_agent(
+            record, shift="waiting", order=(), heading_to=None, at_stop=None, begun_ms=None, ended_ms=None
+        )

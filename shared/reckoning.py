@@ -56,7 +56,7 @@ class PromiseFacts(msgspec.Struct, frozen=True):
 
 
 class VanFacts(msgspec.Struct, frozen=True):
-    """What one van's day took so far: metres driven, seconds at the wheel, seconds from leaving to coming home or
+    """What one van's day took so far: metres driven, seconds its wheels turned, seconds from leaving to coming home or
     until now, and how many of those lie after the end of the shift.
     """
 
@@ -115,6 +115,7 @@ class DayFigures(msgspec.Struct, frozen=True):
       `extra_per_customer` these per promise that was told anything.
     - `failed_attempts`: visits at which nobody took the parcels (outcome `attempted`).
     - `km`, `driving_h`, `working_h`, `overtime_h`: all vans together; overtime is part of the working hours.
+    - `driven_until_ms`: the instant up to which kilometres and driving are known; telemetry comes in batches.
     - `interventions`: people's work (`Interventions`), and `interventions_by` its kinds.
     - `assumptions`: what was assumed rather than counted, in sentences to be shown beside the figures.
     """
@@ -139,6 +140,7 @@ class DayFigures(msgspec.Struct, frozen=True):
     interventions_by: Interventions
     cost: CostSplit
     currency: str
+    driven_until_ms: EpochMs
     assumptions: tuple[str, ...] = ()
 
 
@@ -157,8 +159,12 @@ def reckon(
     costs: Costs,
     at_ms: int,
     assumptions: tuple[str, ...] = (),
+    driven_until_ms: int | None = None,
 ) -> DayFigures:
-    """The figures of a day up to `at_ms` (epoch ms). Promises may come in any order; the sums do not depend on it."""
+    """The figures of a day up to `at_ms` (epoch ms). Promises may come in any order; the sums do not depend on it.
+
+    `driven_until_ms` says how far the vans' metres are known, `at_ms` when absent.
+    """
     known = sorted(promises, key=lambda facts: facts.stop_id)
     facts = [one for one in known if not one.is_called_off]
     drives = sorted(vans, key=lambda van: van.agent)
@@ -188,6 +194,7 @@ def reckon(
         interventions_by=interventions,
         cost=split,
         currency=costs.currency,
+        driven_until_ms=EpochMs(at_ms if driven_until_ms is None else driven_until_ms),
         assumptions=assumptions,
     )
 
