@@ -3,13 +3,14 @@
 from bisect import bisect_left
 from collections.abc import Sequence
 from itertools import pairwise
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import msgspec
 import numpy as np
 
 from edge_agent.arrivals import Arrivals
 from edge_agent.outlook import Bearing
+from edge_agent.reasons import Reason, counted
 from shared.contracts import Freedom
 from shared.ledger import Alternative
 from shared.messages import Estimate
@@ -113,7 +114,7 @@ def trouble(problem: RouteProblem, cost: Cost) -> Trouble:
     words = []
     if cost.lateness:
         count = sum(late_s > 0 for late_s in _lates(problem, problem.order, cost))
-        words.append(f"late, or about to be, at {_count(count, 'stop')}")
+        words.append(f"late, or about to be, at {counted(count, 'stop')}")
     if cost.rest_lateness:
         words.append("the break begins too late")
     if cost.shift_overrun:
@@ -253,47 +254,47 @@ def _lates(problem: RouteProblem, order: Sequence[int], cost: Cost) -> list[int]
     return [max(0, begin - problem.latest[node]) for node, begin in zip(order, cost.begins, strict=True)]
 
 
-def sentence(problem: RouteProblem, plain: RouteProblem, proposal: Proposal) -> str:
-    """What was changed and why, as a person would say it; stops keep their ids for `ledger.spoken` to replace."""
+def reason(problem: RouteProblem, plain: RouteProblem, proposal: Proposal) -> Reason:
+    """Why the order changes and what that does, in numbers."""
     before = dict(zip(proposal.before, _lates(problem, problem.order, proposal.before_cost), strict=True))
     nodes = _nodes(proposal.before, proposal.after)
     after = dict(zip(proposal.after, _lates(problem, nodes, proposal.after_cost), strict=True))
     truly = dict(zip(proposal.before, _lates(plain, problem.order, proposal.before_cost), strict=True))
-    moved = _count(stops_moved(proposal.before, proposal.after), "stop")
-    words = f"{_cause(truly, before, proposal)}; moved {moved}"
-    kept = sum(before[stop_id] > 0 and after[stop_id] == 0 for stop_id in before)
-    less = [before[s] - after[s] for s in before if before[s] - after[s] >= 60 and after[s] > 0]
     more = [after[s] - before[s] for s in before if after[s] - before[s] >= 60]
+    worse = {"worse_count": len(more), "worse_min": minutes(max(more))} if more else {}
+    moved = stops_moved(proposal.before, proposal.after)
+    return msgspec.structs.replace(
+        _cause(truly, before, proposal), moved=moved, **_effect(before, after, proposal), **worse
+    )
+
+
+def _effect(before: dict[StopId, int], after: dict[StopId, int], proposal: Proposal) -> dict[str, Any]:
+    was, becomes = proposal.before_cost, proposal.after_cost
+    kept = sum(before[stop_id] > 0 and after[stop_id] == 0 for stop_id in before)
     if kept:
-        words += f" so that {_count(kept, 'customer')} {'keeps its' if kept == 1 else 'keep their'} window"
-    elif less:
-        waits = f"{_count(len(less), 'customer')} {'waits' if len(less) == 1 else 'wait'}"
-        words += f" so that {waits} up to {minutes(max(less))} min less"
-    elif proposal.after_cost.shift_overrun < proposal.before_cost.shift_overrun:
-        saved_s = proposal.before_cost.finish - proposal.after_cost.finish
-        words += f" so that the shift ends {minutes(saved_s)} min sooner"
-    elif proposal.after_cost.rest_lateness < proposal.before_cost.rest_lateness:
-        words += " so that the break begins in time"
-    else:
-        words += f" to save {minutes(proposal.before_cost.driving - proposal.after_cost.driving)} min of driving"
-    if more:
-        others = "one other" if len(more) == 1 else f"{len(more)} others at most"
-        words += f", {minutes(max(more))} min later at {others}"
-    return words
+        return {"effect": "keeps_windows", "effect_count": kept}
+    less = [before[s] - after[s] for s in before if before[s] - after[s] >= 60 and after[s] > 0]
+    if less:
+        return {"effect": "waits_less", "effect_count": len(less), "effect_min": minutes(max(less))}
+    if becomes.shift_overrun < was.shift_overrun:
+        return {"effect": "shift_sooner", "effect_min": minutes(was.finish - becomes.finish)}
+    if becomes.rest_lateness < was.rest_lateness:
+        return {"effect": "break_in_time"}
+    return {"effect": "saves_driving", "effect_min": minutes(was.driving - becomes.driving)}
 
 
-def _cause(late_s: dict[StopId, int], with_margin_s: dict[StopId, int], proposal: Proposal) -> str:
+def _cause(late_s: dict[StopId, int], with_margin_s: dict[StopId, int], proposal: Proposal) -> Reason:
     worst = max(late_s, key=lambda stop_id: late_s[stop_id], default=None)
     tightest = max(with_margin_s, key=lambda stop_id: with_margin_s[stop_id], default=None)
     if worst is not None and late_s[worst] >= 60:
-        return f"Running {minutes(late_s[worst])} min late at {worst}"
+        return Reason("late", cause_stop=worst, cause_min=minutes(late_s[worst]))
     if tightest is not None and with_margin_s[tightest] > 0:
-        return f"About to miss the window at {tightest}"
+        return Reason("about_to_miss", cause_stop=tightest)
     if proposal.before_cost.shift_overrun:
-        return "The shift would end too late"
+        return Reason("shift_too_long")
     if proposal.before_cost.rest_lateness:
-        return "The break would begin too late"
-    return "The roads have changed"
+        return Reason("break_too_late")
+    return Reason("roads")
 
 
 def stops_moved(before: Sequence[StopId], after: Sequence[StopId]) -> int:
@@ -310,7 +311,3 @@ def stops_moved(before: Sequence[StopId], after: Sequence[StopId]) -> int:
 def minutes(seconds: float) -> int:
     """Whole minutes, at least one: nobody says 'zero minutes late'."""
     return max(1, round(seconds / 60))
-
-
-def _count(count: int, noun: str) -> str:
-    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"

@@ -11,6 +11,7 @@ import msgspec
 
 from edge_agent.arrivals import AdaptiveOffset
 from edge_agent.dialogue import Reply
+from edge_agent.reasons import Reason
 from shared.features import Pace
 from shared.ledger import FIRST_LINK
 from shared.messages import Estimate
@@ -22,7 +23,10 @@ T = TypeVar("T", bound=msgspec.Struct)
 
 
 class Change(msgspec.Struct, frozen=True):
-    """A change of order the driver has not answered. `before` is the order last agreed to."""
+    """A change of order the driver has not answered. `before` is the order last agreed to.
+
+    `why` is `reason` as an English sentence, with stops by their ids.
+    """
 
     change_id: str
     at_ms: EpochMs
@@ -30,6 +34,7 @@ class Change(msgspec.Struct, frozen=True):
     before: tuple[StopId, ...]
     after: tuple[StopId, ...]
     new_arcs: tuple[tuple[StopId, StopId], ...] = ()
+    reason: Reason | None = None
 
 
 class Refused(msgspec.Struct, frozen=True):

@@ -13,11 +13,12 @@ from edge_agent.lateness import (
     minutes,
     needed_gain_s,
     propose,
-    sentence,
+    reason,
     trouble,
 )
 from edge_agent.memory import Books, Change, Day
 from edge_agent.outlook import Bearing, Improve, Improved, orders_beyond, route_problem, with_margins
+from edge_agent.reasons import WISHES, Reason, because, in_english
 from edge_agent.sensing import Belief
 from edge_agent.turns import lately_refused
 from shared.ledger import Decision, Input
@@ -53,7 +54,7 @@ class Verdict(msgspec.Struct, frozen=True):
     """What becomes of a proposal that is worth it: taken, or forbidden by a rule (its name; empty when taken).
 
     `words` say what was done and why to a person, `reason` by which rule or allowance; `arcs_used` is the day's budget
-    spent when it is taken.
+    spent when it is taken. `why` is the same as `words` in numbers, of a proposal that is taken.
     """
 
     case: Case
@@ -62,6 +63,7 @@ class Verdict(msgspec.Struct, frozen=True):
     words: str
     reason: str
     arcs_used: int
+    why: Reason | None = None
 
     @property
     def kind(self) -> str:
@@ -103,12 +105,12 @@ def verdict_on(case: Case, proposal: Proposal, day: Day, now_ms: int) -> Verdict
         words = f"Kept the order although another would save {minutes(proposal.gain_s)} weighted min: {why}"
         return Verdict(case, proposal, name, words, f"forbidden: {why}", day.arcs_used)
     used = day.arcs_used + len(proposal.new_arcs)
-    reason = (
+    allowed = (
         f"allowed: saves {proposal.gain_s} weighted s of at least {round(needed_s)},"
         f" {used} of {freedom.arcs_per_day} arcs changed today"
     )
-    words = sentence(case.problem, case.plain, proposal)
-    return Verdict(case, proposal, "", words, reason, used)
+    grounds = reason(case.problem, case.plain, proposal)
+    return Verdict(case, proposal, "", in_english(grounds), allowed, used, grounds)
 
 
 def change_by(verdict: Verdict, day: Day, change_id: str, now_ms: EpochMs) -> Change:
@@ -122,7 +124,12 @@ def change_by(verdict: Verdict, day: Day, change_id: str, now_ms: EpochMs) -> Ch
     start = verdict.case.start
     known = set(arcs(start, rest_agreed))
     new_arcs = tuple(arc for arc in arcs(start, proposal.after) if arc not in known)
-    return Change(change_id, now_ms, verdict.words, agreed, head + proposal.after, new_arcs)
+    why = verdict.why
+    if why is not None and day.change is not None and day.change.reason is not None:
+        wish = day.change.reason
+        why = because(wish, why) if wish.cause in WISHES else why
+    words = verdict.words if why is None or why is verdict.why else in_english(why, verdict.case.bearing.zone)
+    return Change(change_id, now_ms, words, agreed, head + proposal.after, new_arcs, why)
 
 
 def decision_on(

@@ -16,7 +16,7 @@ PURE = {
     },
     "edge_agent": {
         "agent", "kinds", "sensing", "lateness", "arrivals", "outlook", "dialogue", "telemetry", "memory", "shown",
-        "answers", "assignment", "foresight", "learning", "reordering", "round", "turns", "uplink", "visiting",
+        "answers", "assignment", "foresight", "learning", "reasons", "reordering", "round", "turns", "uplink", "visiting",
         "whereabouts",
     },
     "cloud_hub": {
