@@ -15,6 +15,7 @@ from cloud_hub.contacts import Customer
 from cloud_hub.events import Notice
 from cloud_hub.fleet import AgentRecord, Chain, Closures, EstimatesHeard, Order, StopRecord, Vehicle
 from cloud_hub.promises import Promise
+from cloud_hub.sayings import SaidWish
 from shared.contracts import Plan
 from shared.quantities import EpochMs
 from shared.steps import Row, Saved
@@ -59,6 +60,7 @@ class Memory:
         self.needs = Book("needs", PlanNeed, saved)
         self.chains = Book("chains", Chain, saved)
         self.due_notices = Book("notices_due", Notice, saved)
+        self.said_wishes = Book("said_wishes", SaidWish, saved)
         self._noted: list[Row] = []
         self.counts: Counter[str] = Counter()
         """What happened how often in this life, by name. Not kept."""
@@ -102,4 +104,5 @@ class Memory:
         return (
             self.itself, self.customers, self.orders, self.stops, self.vehicles, self.depots, self.agents, self.plans,
             self.estimates, self.promises, self.closures, self.needs, self.chains, self.due_notices,
+            self.said_wishes,
         )  # fmt: skip
