@@ -84,6 +84,18 @@ class Resequenced(msgspec.Struct, frozen=True, tag="resequenced"):
     estimates: tuple[Estimate, ...]
 
 
+class AmendmentTaken(msgspec.Struct, frozen=True, tag="amendment_taken"):
+    """What became of a `WorkAmended`: the stops that are as it wants them, and those that are not, with the reason.
+
+    `order` is what the driver is to visit now. Said of every amendment that is understood, of a repeated one too.
+    """
+
+    plan_version: int
+    taken: tuple[StopId, ...]
+    refused: tuple[tuple[StopId, str], ...]
+    order: tuple[StopId, ...]
+
+
 class OverrideExplained(msgspec.Struct, frozen=True, tag="override_explained"):
     """Why the driver went to `stop_id` when `instead_of` was shown first; asked once, and silence is an answer too.
 
@@ -139,6 +151,7 @@ AgentEvent = (
     | Resequenced
     | ChangeAnswered
     | Decided
+    | AmendmentTaken
     | OverrideExplained
     | ObjectPart
 )

@@ -10,10 +10,10 @@ from shared.work import AgentId
 
 HUB = AgentId("hub")
 
-UP = ("events", "telemetry", "acks", "presence")
+UP = ("events", "telemetry", "objects", "acks", "presence")
 DOWN = ("commands", "acks")
 
-QOS = {"events": 1, "commands": 1, "telemetry": 1, "acks": 0, "presence": 1}
+QOS = {"events": 1, "commands": 1, "telemetry": 1, "objects": 1, "acks": 0, "presence": 1}
 """An ack that is lost is repeated with the next message, so it may travel at 0."""
 
 
