@@ -8,6 +8,7 @@ from fastapi import FastAPI
 from cloud_hub.web.board import board_pages
 from cloud_hub.web.day import day_pages
 from cloud_hub.web.desk import Desk
+from cloud_hub.web.figures import figures_pages
 from cloud_hub.web.forms import Json
 from cloud_hub.web.health import health_pages
 from cloud_hub.web.orders import orders_pages
@@ -46,6 +47,6 @@ def make_app(desk: Desk) -> FastAPI:
     app.add_middleware(BodyLimit, most_bytes=desk.settings.most_body_bytes)
     app.add_middleware(OwnPagesOnly)
     picture = Picture(desk.store, desk.telemetry)
-    for pages in (orders_pages, day_pages, board_pages, picture_pages, roads_pages, health_pages):
+    for pages in (orders_pages, day_pages, figures_pages, board_pages, picture_pages, roads_pages, health_pages):
         app.include_router(pages(desk, picture))
     return app

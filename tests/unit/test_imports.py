@@ -12,7 +12,7 @@ HOUSES = ("edge_agent", "cloud_hub", "firmware_sim")
 PURE = {
     "shared": {
         "quantities", "work", "messages", "wire", "topics", "streams", "steps", "routes", "contracts", "ledger",
-        "features", "labels", "costs",
+        "features", "labels", "costs", "reckoning",
     },
     "edge_agent": {
         "agent", "kinds", "sensing", "lateness", "arrivals", "outlook", "dialogue", "telemetry", "memory", "shown",
@@ -21,7 +21,7 @@ PURE = {
     },
     "cloud_hub": {
         "hub", "fleet", "promises", "planning", "books", "events", "memory", "attempts", "chains", "post", "mailbag",
-        "customers", "dayplan", "closures", "orderbook", "yard", "reports", "contacts", "board",
+        "sayings", "wishes", "customers", "dayplan", "closures", "orderbook", "yard", "reports", "contacts", "board",
     },
     "firmware_sim": {"vehicle", "person", "wheel", "ride", "ground", "luck"},
 }  # fmt: skip
