@@ -43,7 +43,12 @@ from shared.signing import KeyUnreadable, Signer
 JOB_WORKERS = 6
 """One for the plan, one for leg times, four for notices that wait for a slow receiver."""
 
-app = typer.Typer(add_completion=False, no_args_is_help=True, help="The hub: orders in, plans out, promises kept.")
+app = typer.Typer(
+    add_completion=False,
+    no_args_is_help=True,
+    pretty_exceptions_show_locals=False,  # A crash must not print orders into the log.
+    help="The hub: orders in, plans out, promises kept.",
+)
 
 SettingsFile = Annotated[Path, typer.Option("--settings", help="The settings file (docs/settings.md).")]
 

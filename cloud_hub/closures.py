@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import msgspec
 
 from cloud_hub.attempts import Attempts
-from cloud_hub.chains import Chains
+from cloud_hub.chains import Chains, Hand
 from cloud_hub.events import Answer, ClosuresAsked, LegTimesFound, LegTimesWanted
 from cloud_hub.fleet import Closures
 from cloud_hub.memory import ONLY_PAGE, Memory
@@ -40,17 +40,17 @@ class ClosedStreets:
         if ways == closures.ways:
             return Answer(True, "nothing changed: it was so already")
         self._memory.closures.put(ONLY_PAGE, Closures(closures.version + 1, ways))
+        who = self._chains.person(event.by)
         did = "closed" if event.is_closed else "opened"
         decision = self._chains.decide(
             now,
             "street_closed" if event.is_closed else "street_opened",
-            f"{event.by} {did} {event.street or 'a street'}: {event.why or 'no reason given'}. "
-            "The leg times of every van are asked again.",
-            f"{event.by} asked",
+            f"{who} {did} {event.street or 'a street'}. The leg times of every van are asked again.",
+            f"{who} asked",
             inputs=(Input("ways", " ".join(map(str, event.ways))),),
             about=tuple(f"way/{way}" for way in event.ways),
             verdict="a person's word",
-            approved_by=event.by,
+            hand=Hand(event.by, event.why),
         )
         return Answer(True, named=(decision.decision_id,))
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 import msgspec
 
 from cloud_hub import promises
-from cloud_hub.chains import Chains
+from cloud_hub.chains import Chains, Hand
 from cloud_hub.events import Answer, WindowAsked
 from cloud_hub.mailbag import Mailbag
 from cloud_hub.memory import Memory
@@ -84,21 +84,19 @@ class Customers:
             return Answer(False, f"order '{event.order_id}' has been visited")
         if event.told.opens_ms >= event.told.closes_ms or not event.told.within(promise.slot):
             return Answer(False, f"window {self._face(event.told)} is not inside the slot {self._face(promise.slot)}")
-        sentence = (
-            f"{event.by} told order {event.order_id} another window: {self._face(event.told)} instead of "
-            f"{self._face(promise.told)}."
-        )
+        windows = f"{self._face(event.told)} instead of {self._face(promise.told)}"
+        who = self._chains.person(event.by)
         decision = self._chains.decide(
             now,
             "window_by_hand",
-            sentence,
-            f"{event.by} asked",
+            f"{who} told order {event.order_id} another window: {windows}.",
+            f"{who} asked",
             about=(promise.order_id, promise.stop_id, promise.agent),
             verdict="a person may tell any window inside the slot",
-            approved_by=event.by,
+            hand=Hand(event.by),
         )
         told = promises.told_again(promise, event.told, "by_hand", now.domain_ms, decision.decision_id)
-        self._speak(told, promise.agent, "moved", sentence, now)
+        self._speak(told, promise.agent, "moved", f"Order {event.order_id} has another window: {windows}.", now)
         return Answer(True, named=(decision.decision_id,))
 
     def narrowed(

@@ -7,7 +7,7 @@ import msgspec
 from cloud_hub import planning
 from cloud_hub.attempts import Attempts
 from cloud_hub.board import shift_lock
-from cloud_hub.chains import Chains
+from cloud_hub.chains import WITHIN_THE_RULES, Chains, Hand
 from cloud_hub.customers import Customers
 from cloud_hub.events import Answer, DayPlanAsked, Pace, Planned, PlanWanted, Route, VehiclesSaid
 from cloud_hub.fleet import AgentRecord, EstimatesHeard, Vehicle
@@ -132,7 +132,9 @@ class DayPlan:
             now,
             "plan_failed",
             f"{need.day} could not be planned after {failures} attempts: {event.why}.",
-            f"{need.by} asked to plan {need.day}",
+            f"{self._chains.person(need.by)} asked to plan {need.day}",
+            approved_by=WITHIN_THE_RULES,
+            hand=Hand(need.by),
             about=(need.day,),
             verdict="given up; a person should ask again",
         )
@@ -214,7 +216,9 @@ class DayPlan:
             now,
             "unserved",
             f"Order {stop.order_id} is not planned on {need.day}: {why}.",
-            f"{need.by} asked to plan {need.day}",
+            f"{self._chains.person(need.by)} asked to plan {need.day}",
+            approved_by=WITHIN_THE_RULES,
+            hand=Hand(need.by),
             about=(stop.order_id, stop.stop_id),
             verdict="listed; a person should look",
         )

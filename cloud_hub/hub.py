@@ -91,7 +91,7 @@ class HubCore:
         self._memory = memory = Memory(saved)
         self._attempts = attempts = Attempts()
         self._post = post = Post(identity.region, identity.life, identity.new_boot, memory, saved)
-        chains = Chains(memory)
+        chains = Chains(memory, identity.secret)
         self._mailbag = Mailbag(memory, attempts, identity.has_receiver)
         self._customers = Customers(memory, chains, post, self._mailbag, rule, face)
         self._yard = Yard(memory, post)

@@ -1,6 +1,6 @@
 """Take orders in and let people correct where they go, until they are planned."""
 
-from cloud_hub.chains import Chains
+from cloud_hub.chains import Chains, Hand
 from cloud_hub.events import Answer, OrderCorrected, OrdersHanded
 from cloud_hub.fleet import Order, StopRecord
 from cloud_hub.memory import Memory
@@ -48,11 +48,11 @@ class OrderBook:
         self._chains.decide(
             now,
             "order_corrected",
-            f"{event.by} said where order {order.order_id} goes.",
+            f"{self._chains.person(event.by)} said where order {order.order_id} goes.",
             "its place was in doubt" if known.doubts else "a person asked",
             about=(order.order_id,),
             verdict="a person's word",
-            approved_by=event.by,
+            hand=Hand(event.by),
         )
         return Answer(True, named=(order.order_id,))
 

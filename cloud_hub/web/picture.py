@@ -3,11 +3,13 @@
 A reader may be a commit behind the core; it can never hold it up.
 """
 
+import re
 from collections.abc import Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
+from cloud_hub.chains import KeptHand
 from cloud_hub.events import Notice
 from cloud_hub.fleet import (
     AgentRecord,
@@ -159,8 +161,8 @@ class Picture:
 
     def decisions(self, asked: DecisionsAsked) -> list[Shown]:
         """Decisions with their number in the order of commits, and whether each follows from the one before it."""
-        addresses = self._addresses()
-        return [_decision_shown(row, addresses) for row in self._store.decisions(asked)]
+        known = _Known(self._addresses(), self.all("hands", KeptHand))
+        return [_decision_shown(row, known) for row in self._store.decisions(asked)]
 
     def why(self, order_id: str) -> Shown:
         """Why an order is as it is: the decisions that touched it, oldest first, with those of agents and the hub that
@@ -175,8 +177,8 @@ class Picture:
             caused = self._store.decision(word)
             if caused is not None:
                 found[caused.number] = caused
-        addresses = self._addresses()
-        decisions = [_decision_shown(found[number], addresses) for number in sorted(found)]
+        known = _Known(self._addresses(), self.all("hands", KeptHand))
+        decisions = [_decision_shown(found[number], known) for number in sorted(found)]
         return {"order_id": order_id, "sentences": _read_aloud(decisions, notices), "decisions": decisions}
 
     def _tellings(self, order_id: str) -> tuple[Telling, ...]:
@@ -187,12 +189,15 @@ class Picture:
     def decision(self, decision_id: str) -> Shown | None:
         """One decision; None when it is unknown."""
         row = self._store.decision(decision_id)
-        return None if row is None else _decision_shown(row, self._addresses())
+        if row is None:
+            return None
+        hand = self.one("hands", decision_id, KeptHand)
+        return _decision_shown(row, _Known(self._addresses(), {} if hand is None else {decision_id: hand}))
 
     def _addresses(self) -> dict[str, str]:
         """What people call each stop. Decisions know stops by their ids alone."""
         orders = self.all("orders", Order).values()
-        return {order.stop.stop_id: order.stop.address for order in orders if order.stop is not None}
+        return {o.stop.stop_id: o.stop.address for o in orders if o.stop is not None and o.stop.address}
 
     def notices(self, state: str | None) -> list[Shown]:
         """Every notice, newest last; only those of one state when one is given."""
@@ -306,9 +311,34 @@ def _kept(row: DecisionRow) -> KeptDecision:
     return msgspec.json.decode(row.doc, type=KeptDecision)
 
 
-def _decision_shown(row: DecisionRow, addresses: Mapping[str, str]) -> Shown:
-    """The record as it was chained, and its sentence with addresses for stops, which no record holds."""
+class _Known(NamedTuple):
+    """What no record holds and people want to read: the address of each stop, the person behind each decision."""
+
+    addresses: Mapping[str, str]
+    hands: Mapping[str, KeptHand]
+
+
+_PERSON = re.compile(r"\bperson:[0-9a-f]{8}\b")
+
+
+def _decision_shown(row: DecisionRow, known: _Known) -> Shown:
+    """The record as it was chained, and its sentence with addresses for stops and names for people."""
     kept = _kept(row)
     decision: Shown = msgspec.json.decode(kept.decision)
-    aloud = spoken(decision["sentence"], addresses)
-    return {"number": row.number, "follows": kept.follows, "heard_ms": kept.heard_ms, "spoken": aloud, **decision}
+    hand = known.hands.get(decision["decision_id"])
+    return {
+        "number": row.number,
+        "follows": kept.follows,
+        "heard_ms": kept.heard_ms,
+        "spoken": _aloud(decision["sentence"], known.addresses, hand),
+        "hand": None if hand is None else {"name": hand.name, "words": hand.words},
+        **decision,
+    }
+
+
+def _aloud(sentence: str, addresses: Mapping[str, str], hand: KeptHand | None) -> str:
+    """The sentence as people read it; somebody whose name is forgotten is still a person."""
+    named = sentence if hand is None else sentence.replace(hand.person, hand.name)
+    said = spoken(_PERSON.sub("a person at the hub", named), addresses)
+    said = said[:1].upper() + said[1:] if sentence.startswith("person:") else said
+    return f"{said} In their words: {hand.words}" if hand is not None and hand.words else said

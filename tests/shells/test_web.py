@@ -97,7 +97,7 @@ def test_a_doubtful_order_waits_for_a_person_whose_answer_is_remembered(hub: Hub
     assert corrected.json()["position"] == [60.1699, 24.941]
     again = hub.http.post("/api/orders", json=[{**strange, "order_id": "D-2"}]).json()
     assert again["accepted"] == ["D-2"]
-    assert "anna said where order D-1 goes" in hub.get("/api/orders/D-1/why")["sentences"][0]
+    assert "Anna said where order D-1 goes" in hub.get("/api/orders/D-1/why")["sentences"][0]
     assert is_problem(hub.http.post("/api/orders/D-1/correction", json=said), 409)
 
 
