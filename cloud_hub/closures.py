@@ -7,7 +7,7 @@ import msgspec
 from cloud_hub.attempts import Attempts
 from cloud_hub.chains import Chains, Hand
 from cloud_hub.events import Answer, ClosuresAsked, LegTimesFound, LegTimesWanted
-from cloud_hub.fleet import Closures
+from cloud_hub.fleet import AgentRecord, Closures
 from cloud_hub.memory import ONLY_PAGE, Memory
 from cloud_hub.post import Post
 from shared.ledger import Input
@@ -59,7 +59,7 @@ class ClosedStreets:
         closures = self._memory.closed_streets
         for agent, plan in self._memory.plans.items():
             record = self._memory.agents[agent]
-            need = f"legs/{agent}/{plan.plan_version}/{closures.version}"
+            need = self._need(record, plan.plan_version)
             is_old = record.legs_version < closures.version and record.shift != "ended"
             if not is_old or not self._attempts.may_begin(need, real_ms):
                 continue
@@ -77,13 +77,16 @@ class ClosedStreets:
         record = self._memory.agents.get(event.agent)
         if plan is None or record is None or plan.plan_version != event.plan_version:
             return
-        if event.legs.roads_version <= record.legs_version:
-            return
+        if event.legs.roads_version <= record.legs_version or event.need != self._need(record, plan.plan_version):
+            return  # Of other roads, or without the stops an amendment has added; asked again if it is needed.
         closures = self._memory.closed_streets
         why = ", ".join(dict.fromkeys(closures.ways.values())) or "all streets are open again"
         self._memory.plans.put(event.agent, msgspec.structs.replace(plan, legs=event.legs))
         self._memory.change_agent(record, legs_version=event.legs.roads_version)
         self._post.say(event.agent, RoadsChanged(plan.plan_version, event.legs, why), now)
+
+    def _need(self, record: AgentRecord, plan_version: int) -> str:
+        return f"legs/{record.agent}/{plan_version}.{record.amended}/{self._memory.closed_streets.version}"
 
     def job_failed(self, event: JobFailed, now: Now) -> None:
         """The roads did not answer; after some attempts that is put on record, and asking goes on."""

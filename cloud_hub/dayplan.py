@@ -76,6 +76,12 @@ class DayPlan:
         need = self._memory.needs.put("plan", PlanNeed(name, event.day, event.by, now.domain_ms))
         return Answer(True, named=(need.need,))
 
+    def begin_again(self) -> None:
+        """What is to be planned is another than when the plan under way was asked for: its answer is not taken."""
+        need = self._memory.needs.get("plan")
+        if need is not None:
+            self._memory.needs.put("plan", msgspec.structs.replace(need, need=f"{need.need}+"))
+
     def jobs(self, now: Now) -> Iterable[PlanWanted]:
         """The plan to be found now, when one is needed."""
         need = self._memory.needs.get("plan")
@@ -114,9 +120,16 @@ class DayPlan:
         ends_ms = max(vehicle.ends_ms for vehicle in vehicles)
         stops = []
         for record in self._memory.stops.values():
-            stop = self._memory.orders[record.order_id].stop
+            stop = self._memory.stop_of(record.stop_id)
             is_free = record.state == "waiting" or (record.state != "done" and record.agent in free)
-            if is_free and stop is not None and stop.slot.opens_ms < ends_ms and stop.slot.closes_ms > begins_ms:
+            is_wanted = self._memory.orders[record.order_id].state == "accepted" and not record.is_leaving
+            if (
+                is_free
+                and is_wanted
+                and stop is not None
+                and stop.slot.opens_ms < ends_ms
+                and stop.slot.closes_ms > begins_ms
+            ):
                 stops.append(stop)
         return vehicles, tuple(stops)
 
@@ -197,9 +210,9 @@ class DayPlan:
         self._push(plan, now)
 
     def _stop(self, stop_id: StopId) -> Stop:
-        order = self._memory.orders[self._memory.stops[stop_id].order_id]
-        assert order.stop is not None, f"order {order.order_id} was planned without a place"
-        return order.stop
+        stop = self._memory.stop_of(stop_id)
+        assert stop is not None, f"stop {stop_id} was planned without a place"
+        return stop
 
     def _windows(self, route: Route, stops: dict[StopId, Stop]) -> dict[StopId, TimeWindow]:
         """The windows told already, and first ones for customers who know nothing yet."""
@@ -230,6 +243,7 @@ class DayPlan:
         left = set(self._memory.left_to(record.agent, (stop.stop_id for stop in plan.stops)))
         order = [stop_id for stop_id in record.order if stop_id in left]
         order += [stop.stop_id for stop in plan.stops if stop.stop_id in left and stop.stop_id not in set(order)]
+        order = [stop_id for stop_id in order if not self._memory.stops[stop_id].is_leaving]
         promises = self._memory.promises
         told = {stop_id: promises[stop_id].told for stop_id in order if stop_id in promises}
         version = record.plan_pushed + 1

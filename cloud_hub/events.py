@@ -5,10 +5,11 @@ commit; what a job found arrives as its answer and names the need it meets. An a
 there is dropped.
 """
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
+from cloud_hub.contacts import Channel, Customer, NextStep, NoticeKind, Why
 from cloud_hub.fleet import Order, Vehicle
 from shared.contracts import LegTimes
 from shared.ledger import Alternative, Decision, Input
@@ -64,9 +65,32 @@ class Answer(msgspec.Struct, frozen=True):
 
 
 class OrdersHanded(msgspec.Struct, frozen=True):
-    """Orders handed in, geocoded and checked: accepted, doubtful or refused."""
+    """Orders handed in, geocoded and checked: accepted, doubtful or refused.
+
+    `customers` is what the shop says of those who wait for them; what it leaves out of a known customer stays as it
+    was (see `cloud_hub.contacts.merged`).
+    """
 
     orders: tuple[Order, ...]
+    customers: tuple[Customer, ...] = ()
+
+
+class CustomerSaid(msgspec.Struct, frozen=True):
+    """A person puts a customer's contact, language, consents, opt-outs and wishes: all of it, as it is to be now."""
+
+    customer: Customer
+    by: str
+
+
+class OptOutSaid(msgspec.Struct, frozen=True):
+    """The customer of this order wants no more of these kinds, or nothing by these channels; both empty for nothing at
+    all. With `is_out` False they are wanted again.
+    """
+
+    order_id: OrderId
+    kinds: tuple[NoticeKind, ...] = ()
+    channels: tuple[Channel, ...] = ()
+    is_out: bool = True
 
 
 class OrderCorrected(msgspec.Struct, frozen=True):
@@ -192,6 +216,10 @@ class LegTimesWanted(Job, frozen=True):
     roads_version: int
 
 
+class AmendedLegTimesWanted(LegTimesWanted, frozen=True):
+    """Ask the roads for one agent's leg times to the stops it has and those it is about to get."""
+
+
 class LegTimesFound(msgspec.Struct, frozen=True):
     """The leg times asked for."""
 
@@ -201,14 +229,25 @@ class LegTimesFound(msgspec.Struct, frozen=True):
     legs: LegTimes
 
 
-class Notice(msgspec.Struct, frozen=True):
-    """One thing to tell a customer, through whoever sends messages for the shop.
+NoticeState = Literal["due", "waiting_quiet", "delivered", "given_up", "kept", "superseded", "opted_out"]
 
-    `state` is due, delivered, given_up or kept (nobody is configured to send it).
+
+class Notice(msgspec.Struct, frozen=True):
+    """One thing to tell a customer.
+
+    `sentence` is ours, for whoever asks why; what the customer reads is written from the other fields by
+    `cloud_hub.words`. `sure_pct` is how likely the van comes inside the window told, absent when nothing is expected;
+    `why` and `next_step` are codes. `place` is where the parcel waits when the next step is a locker.
+
+    `state` is due, waiting_quiet (until `not_before_ms`, for people sleep), delivered, given_up, kept (nobody is
+    configured to send it), superseded (a newer one made it useless) or opted_out (the customer wants none, or has
+    agreed to no channel). `channels` are those still to be tried, the present one first; `channel` is the one that
+    delivered it. `attempts` counts those by the present channel. Until `needed_by_ms`, when there is such an instant, the
+    customer has to know.
     """
 
     notice_id: str
-    kind: str
+    kind: NoticeKind
     order_id: OrderId
     stop_id: StopId
     agent: AgentId
@@ -217,16 +256,43 @@ class Notice(msgspec.Struct, frozen=True):
     at_ms: EpochMs
     sentence: str
     decision_id: str
-    state: str = "due"
+    state: NoticeState = "due"
     attempts: int = 0
     last_answer: str = ""
     settled_ms: EpochMs | None = None
+    customer_ref: str = ""
+    why: Why = ""
+    is_breach: bool = False
+    sure_pct: int | None = None
+    next_step: NextStep = ""
+    place: str = ""
+    channels: tuple[Channel, ...] = ()
+    channel: Channel | None = None
+    not_before_ms: EpochMs | None = None
+    needed_by_ms: EpochMs | None = None
+
+
+class Receipt(msgspec.Struct, frozen=True):
+    """What came of one attempt to send a notice: neither an address nor a text. `provider_id` is the receiver's own
+    number for it, "" when it gave none.
+    """
+
+    notice_id: str
+    order_id: OrderId
+    channel: Channel
+    attempt: int
+    at_ms: EpochMs
+    is_delivered: bool
+    answer: str
+    provider_id: str = ""
 
 
 class NoticeWanted(Job, frozen=True):
-    """Send this notice once more."""
+    """Send this notice once more, by this channel, to this customer (of whom only the reference may be known)."""
 
     notice: Notice
+    channel: Channel
+    customer: Customer
 
 
 class NoticeDelivered(msgspec.Struct, frozen=True):
@@ -234,6 +300,7 @@ class NoticeDelivered(msgspec.Struct, frozen=True):
 
     need: str
     answer: str
+    provider_id: str = ""
 
 
 class NoticeFailed(msgspec.Struct, frozen=True):

@@ -14,7 +14,7 @@ from shared.messages import Estimate
 from shared.quantities import EpochMs, TimeWindow
 from shared.work import AgentId, OrderId, Stop, StopId, Visit
 
-OrderState = Literal["accepted", "doubtful", "refused"]
+OrderState = Literal["accepted", "doubtful", "refused", "returning"]
 StopState = Literal["waiting", "planned", "heading", "arrived", "done"]
 
 
@@ -37,6 +37,9 @@ class Order(msgspec.Struct, frozen=True):
     is its contents'. `candidates` are the places it could mean, best first. `confidence` (0 to 1) and `place_reason`
     say how sure an accepted order's place is and why; absent when it was taken before anybody kept them. `customer_ref`
     names the customer in the book of customers, "" when the shop told nothing of one.
+
+    `amended` are visits that are other than sold or were never sold: one a customer has changed, and one that follows
+    a failed attempt (see `stop_named`). An order that goes back to its sender is `returning`.
     """
 
     order_id: OrderId
@@ -50,6 +53,22 @@ class Order(msgspec.Struct, frozen=True):
     confidence: float | None = None
     place_reason: str = ""
     customer_ref: str = ""
+    amended: tuple[Stop, ...] = ()
+
+    def stop_named(self, stop_id: StopId) -> Stop | None:
+        """A visit of this order as it is to be now; None when it has none of this name."""
+        sold = () if self.stop is None else (self.stop,)
+        return next((stop for stop in (*self.amended, *sold) if stop.stop_id == stop_id), None)
+
+    def with_stop(self, stop: Stop) -> "Order":
+        """The order with this visit as it is to be from now on."""
+        others = tuple(one for one in self.amended if one.stop_id != stop.stop_id)
+        amended = others if stop == self.stop else (*others, stop)
+        return msgspec.structs.replace(self, amended=amended)
+
+    def without_stop(self, stop_id: StopId) -> "Order":
+        """The order as if this visit had never been amended or added."""
+        return msgspec.structs.replace(self, amended=tuple(s for s in self.amended if s.stop_id != stop_id))
 
 
 class Candidate(msgspec.Struct, frozen=True):
@@ -62,7 +81,12 @@ class Candidate(msgspec.Struct, frozen=True):
 
 
 class StopRecord(msgspec.Struct, frozen=True):
-    """What has become of a stop. `agent` is "" while nobody has it; `why_waiting` then says why, when it is known."""
+    """What has become of a stop. `agent` is "" while nobody has it; `why_waiting` then says why, when it is known.
+
+    `is_leaving` while its agent has been told to leave it out and has not said yet that it does. `wished` is another
+    slot the customer asked for when the van was already under way. `next_step` is how it goes on after a failed visit:
+    one of `cloud_hub.redelivery.STEPS`, `deciding` while the roads are asked, "" when nothing failed.
+    """
 
     stop_id: StopId
     order_id: OrderId
@@ -71,6 +95,9 @@ class StopRecord(msgspec.Struct, frozen=True):
     changed_ms: EpochMs = EpochMs(0)
     visits: tuple[Visit, ...] = ()
     why_waiting: str = ""
+    is_leaving: bool = False
+    wished: TimeWindow | None = None
+    next_step: str = ""
 
 
 class AgentRecord(msgspec.Struct, frozen=True):
@@ -78,7 +105,8 @@ class AgentRecord(msgspec.Struct, frozen=True):
 
     `order` is the order shown to the driver, of the stops still to come. `plan_pushed` and `plan_taken` are versions,
     0 for none. `legs_version` is the version of the roads its leg times were made from. `begun_ms` and `ended_ms` are
-    the beginning and end of its shift, as its driver said.
+    the beginning and end of its shift, as its driver said. `amended` counts the amendments of its work,
+    `override_reasons` why its driver went elsewhere, as far as he said.
     """
 
     agent: AgentId
@@ -102,6 +130,8 @@ class AgentRecord(msgspec.Struct, frozen=True):
     changes_refused: int = 0
     begun_ms: EpochMs | None = None
     ended_ms: EpochMs | None = None
+    amended: int = 0
+    override_reasons: dict[str, int] = {}
 
     @property
     def has_begun(self) -> bool:
@@ -179,3 +209,23 @@ class EstimatesHeard(msgspec.Struct, frozen=True):
     said_ms: EpochMs
     why: str
     estimates: tuple[Estimate, ...]
+
+
+class Amendment(msgspec.Struct, frozen=True):
+    """A change of a running plan, from the moment it is wanted until its agent has answered it. Personal, as stops are.
+
+    `number` is 0 while the roads are asked for the way to a place that is new, then its place among the agent's
+    amendments. `former` holds the stops as they were before it. `asked` counts how often the wanted change grew.
+    """
+
+    agent: AgentId
+    why: str
+    wanted_ms: EpochMs
+    stops: tuple[Stop, ...] = ()
+    withdrawn: tuple[StopId, ...] = ()
+    former: tuple[Stop, ...] = ()
+    number: int = 0
+    plan_version: int = 0
+    legs_version: int = 0
+    decision_id: str = ""
+    asked: int = 1

@@ -5,6 +5,7 @@ is done by its parts: the core hands each event to the part it concerns and gath
 commit. A part knows the books and only those parts that stand below it here:
 
     reports      what agents say of their day
+    amendments   changes of a plan an agent has already
     dayplan      which agent serves which stops
     closures     closed streets, and leg times that know them
     orderbook    orders handed in and corrected
@@ -13,6 +14,7 @@ commit. A part knows the books and only those parts that stand below it here:
     mailbag      notices on their way
     post         the streams to and from agents
     chains       decisions, written down
+    addressbook  who the customers are
     attempts     jobs under way, and when to try again
     memory       the books
 """
@@ -22,6 +24,9 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from cloud_hub.addressbook import AddressBook
+from cloud_hub.amendments import NEED as AMENDMENT_NEED
+from cloud_hub.amendments import Amendments
 from cloud_hub.attempts import Attempts
 from cloud_hub.chains import Chains
 from cloud_hub.closures import ClosedStreets
@@ -29,8 +34,10 @@ from cloud_hub.customers import Customers
 from cloud_hub.dayplan import DayPlan
 from cloud_hub.events import (
     Acked,
+    AmendedLegTimesWanted,
     Answer,
     ClosuresAsked,
+    CustomerSaid,
     DayPlanAsked,
     DepotsSaid,
     LegTimesFound,
@@ -38,6 +45,7 @@ from cloud_hub.events import (
     NoticeDelivered,
     NoticeFailed,
     NoticeWanted,
+    OptOutSaid,
     OrderCorrected,
     OrdersHanded,
     Pace,
@@ -51,6 +59,7 @@ from cloud_hub.events import (
 )
 from cloud_hub.mailbag import Mailbag
 from cloud_hub.memory import Memory
+from cloud_hub.notice_rules import NoticeRule
 from cloud_hub.orderbook import OrderBook
 from cloud_hub.post import Post
 from cloud_hub.promises import Rule
@@ -65,8 +74,8 @@ class HubIdentity:
     """What this hub is and may do, fixed for one life of its process.
 
     `new_boot` names the life of the store if this is its first start. `clock_face` gives an instant as people read it
-    (HH:MM). `has_receiver` says whether notices can leave at all. `secret` is what codes and references to people are
-    made from; without one plans carry no lock.
+    (HH:MM). `notices` says which channels are on, and when they may be used. `secret` is what codes and references to
+    people are made from; without one plans carry no lock.
     """
 
     region: str
@@ -74,7 +83,7 @@ class HubIdentity:
     new_boot: str
     zone: str
     clock_face: Callable[[int], str]
-    has_receiver: bool = False
+    notices: NoticeRule = field(default_factory=NoticeRule)
     rule: Rule = field(default_factory=Rule)
     pace: Pace = field(default_factory=Pace)
     secret: bytes = b""
@@ -92,16 +101,18 @@ class HubCore:
         self._attempts = attempts = Attempts()
         self._post = post = Post(identity.region, identity.life, identity.new_boot, memory, saved)
         chains = Chains(memory, identity.secret)
-        self._mailbag = Mailbag(memory, attempts, identity.has_receiver)
+        self._book = book = AddressBook(memory)
+        self._mailbag = Mailbag(memory, attempts, book, identity.notices, face)
         self._customers = Customers(memory, chains, post, self._mailbag, rule, face)
         self._yard = Yard(memory, post)
         self._dayplan = DayPlan(
             memory, chains, post, self._customers, self._yard, attempts,
             zone=identity.zone, rule=rule, pace=identity.pace, clock_face=face, secret=identity.secret,
         )  # fmt: skip
+        self._amendments = Amendments(memory, chains, post, self._dayplan, attempts, identity.zone)
         self._streets = ClosedStreets(memory, chains, post, attempts, identity.zone)
-        self._orders = OrderBook(memory, chains)
-        self._reports = Reports(memory, chains, post, self._customers, self._dayplan)
+        self._orders = OrderBook(memory, chains, book)
+        self._reports = Reports(memory, chains, post, self._customers, self._dayplan, self._amendments)
         self._takers = self._who_takes_what()
 
     @property
@@ -149,9 +160,9 @@ class HubCore:
         return self._post.due(now.real_ms)
 
     def wake(self, now: Now) -> Wake:
-        """When a command is to be repeated or a job tried again."""
+        """When a command is to be repeated, a job tried again, or a notice has slept long enough."""
         moments = (self._attempts.next_at_ms(), self._post.due_at_ms(now.real_ms))
-        return Wake(None, min((moment for moment in moments if moment is not None), default=None))
+        return Wake(self._mailbag.wake_ms(), min((moment for moment in moments if moment is not None), default=None))
 
     def _take(self, event: Any, now: Now) -> Answer | None:
         take = self._takers.get(type(event))
@@ -174,25 +185,37 @@ class HubCore:
             DayPlanAsked: self._dayplan.asked,
             Planned: self._dayplan.found,
             ClosuresAsked: self._streets.asked,
-            LegTimesFound: self._streets.found,
+            LegTimesFound: self._leg_times_found,
             WindowAsked: self._customers.window_asked,
+            CustomerSaid: self._book.said,
+            OptOutSaid: self._book.opted_out,
             NoticeDelivered: self._mailbag.delivered,
             NoticeFailed: self._mailbag.failed,
             JobFailed: self._job_failed,
         }
+
+    def _leg_times_found(self, event: LegTimesFound, now: Now) -> None:
+        asked_by = self._amendments if event.need.startswith(AMENDMENT_NEED) else self._streets
+        asked_by.found(event, now)
 
     def _job_failed(self, event: JobFailed, now: Now) -> None:
         self._memory.counts[f"job_failed.{type(event.job).__name__}"] += 1
         takers: dict[type, Callable[[JobFailed, Now], None]] = {
             PlanWanted: self._dayplan.job_failed,
             LegTimesWanted: self._streets.job_failed,
+            AmendedLegTimesWanted: self._amendments.job_failed,
             NoticeWanted: self._mailbag.job_failed,
         }
         takers[type(event.job)](event, now)
 
     def _jobs(self, now: Now) -> Iterable[Job]:
         """What is needed and nobody works on yet."""
-        wanted = [*self._dayplan.jobs(now), *self._streets.jobs(now.real_ms), *self._mailbag.jobs(now.real_ms)]
+        wanted = [
+            *self._dayplan.jobs(now),
+            *self._amendments.jobs(now),
+            *self._streets.jobs(now.real_ms),
+            *self._mailbag.jobs(now),
+        ]
         for job in wanted:
             self._attempts.begin(job.need)
             yield job

@@ -13,13 +13,13 @@ import msgspec
 from cloud_hub.books import Book
 from cloud_hub.contacts import Customer
 from cloud_hub.events import Notice
-from cloud_hub.fleet import AgentRecord, Chain, Closures, EstimatesHeard, Order, StopRecord, Vehicle
+from cloud_hub.fleet import AgentRecord, Amendment, Chain, Closures, EstimatesHeard, Order, StopRecord, Vehicle
 from cloud_hub.promises import Promise
 from cloud_hub.sayings import SaidWish
 from shared.contracts import Plan
 from shared.quantities import EpochMs
 from shared.steps import Row, Saved
-from shared.work import AgentId, Depot, StopId
+from shared.work import AgentId, Depot, Stop, StopId
 
 ONLY_PAGE = "closures"
 """The book of closures has one page: all closed streets under one version."""
@@ -60,6 +60,7 @@ class Memory:
         self.needs = Book("needs", PlanNeed, saved)
         self.chains = Book("chains", Chain, saved)
         self.due_notices = Book("notices_due", Notice, saved)
+        self.amendments = Book("amendments", Amendment, saved)
         self.said_wishes = Book("said_wishes", SaidWish, saved)
         self._noted: list[Row] = []
         self.counts: Counter[str] = Counter()
@@ -93,6 +94,12 @@ class Memory:
         """Put the record with these changes, and return it."""
         return self.stops.put(record.stop_id, msgspec.structs.replace(record, **changes))
 
+    def stop_of(self, stop_id: StopId) -> Stop | None:
+        """A stop as it is to be now, which may be other than sold; None when nobody knows it or where it is."""
+        record = self.stops.get(stop_id)
+        order = None if record is None else self.orders.get(record.order_id)
+        return None if order is None else order.stop_named(stop_id)
+
     def left_to(self, agent: AgentId, order: Iterable[StopId]) -> tuple[StopId, ...]:
         """The stops of an order that are this agent's and not done; others are not its to order."""
         found = (self.stops.get(stop_id) for stop_id in dict.fromkeys(order))
@@ -104,5 +111,6 @@ class Memory:
         return (
             self.itself, self.customers, self.orders, self.stops, self.vehicles, self.depots, self.agents, self.plans,
             self.estimates, self.promises, self.closures, self.needs, self.chains, self.due_notices,
+            self.amendments,
             self.said_wishes,
         )  # fmt: skip

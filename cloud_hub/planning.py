@@ -257,6 +257,22 @@ def remaining_plan(plan: Plan, stop_ids: Sequence[StopId], told: dict[StopId, Ti
     )
 
 
+def legs_by_place(plan: Plan, stops: Sequence[Stop]) -> LegTimes | None:
+    """The leg times between these stops as the plan's own leg times know them; None when one stands at a place where no
+    stop of the plan does. Two visits to one place have no way between them.
+    """
+    row = {stop_id: place + 1 for place, stop_id in enumerate(plan.legs.places)}
+    at_place = {stop.position: row[stop.stop_id] for stop in reversed(plan.stops)}
+    rows = [at_place.get(stop.position) for stop in stops]
+    if None in rows:
+        return None
+    own = [row.get(stop.stop_id, found) for stop, found in zip(stops, rows, strict=True)]
+    keep = np.array([0, *own], dtype=np.int64)
+    ids = tuple(stop.stop_id for stop in stops)
+    seconds = plan.legs.matrix()[:, keep[:, None], keep[None, :]]
+    return LegTimes.from_matrix(plan.legs.roads_version, ids, plan.legs.slice_ends_ms, seconds)
+
+
 def narrowed(legs: LegTimes, stop_ids: Sequence[StopId]) -> LegTimes:
     """The leg times between the depot and these stops alone."""
     row = {stop_id: place + 1 for place, stop_id in enumerate(legs.places)}

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from cloud_hub.amendments import Amendments
 from cloud_hub.chains import Chains
 from cloud_hub.customers import Customers, Expected
 from cloud_hub.dayplan import DayPlan
@@ -14,6 +15,7 @@ from shared import wire
 from shared.ledger import Decision
 from shared.messages import (
     AgentStarted,
+    AmendmentTaken,
     Arrived,
     ChangeAnswered,
     Decided,
@@ -42,12 +44,21 @@ class NotActedOn(ValueError):
 class Reports:
     """What agents say of themselves, each message once and in order."""
 
-    def __init__(self, memory: Memory, chains: Chains, post: Post, customers: Customers, dayplan: DayPlan) -> None:
+    def __init__(
+        self,
+        memory: Memory,
+        chains: Chains,
+        post: Post,
+        customers: Customers,
+        dayplan: DayPlan,
+        amendments: Amendments,
+    ) -> None:
         self._memory = memory
         self._chains = chains
         self._post = post
         self._customers = customers
         self._dayplan = dayplan
+        self._amendments = amendments
         self._acts: dict[type, Callable[[Numbered, Any, Now], None]] = {
             AgentStarted: self._agent_started,
             PlanTaken: self._plan_taken,
@@ -60,6 +71,7 @@ class Reports:
             Resequenced: self._resequenced,
             ChangeAnswered: self._change_answered,
             Decided: self._decided,
+            AmendmentTaken: self._amendment_taken,
         }
 
     def spoke(self, event: Spoke, now: Now) -> None:
@@ -120,6 +132,7 @@ class Reports:
 
     def _plan_taken(self, numbered: Numbered, said: PlanTaken, _: Now) -> None:
         self._memory.change_agent(self._record(numbered), plan_taken=said.plan_version, plan_refused="")
+        self._amendments.plan_taken(numbered.sender, said.plan_version)
 
     def _plan_refused(self, numbered: Numbered, said: PlanRefused, now: Now) -> None:
         self._memory.change_agent(self._record(numbered), plan_refused=f"plan {said.plan_version}: {said.why}")
@@ -151,6 +164,7 @@ class Reports:
         self._memory.change_agent(
             record, heading_to=said.stop_id, at_stop=None, overrides=record.overrides + said.overrides
         )
+        self._customers.sets_out(numbered.sender)
 
     def _leave_heading(self, record: AgentRecord, at_ms: EpochMs) -> None:
         former = None if record.heading_to is None else self._memory.stops.get(record.heading_to)
@@ -165,7 +179,7 @@ class Reports:
         self._memory.change_stop(stop, state="arrived", changed_ms=numbered.said_ms)
         self._memory.change_agent(record, heading_to=said.stop_id, at_stop=said.stop_id)
 
-    def _visited(self, numbered: Numbered, said: Visited, _: Now) -> None:
+    def _visited(self, numbered: Numbered, said: Visited, now: Now) -> None:
         visit = said.visit
         stop = self._stop_of(numbered, visit.stop_id, even_done=True)
         if has_visit(stop, visit):
@@ -180,7 +194,7 @@ class Reports:
             heading_to=None if is_here else record.heading_to,
             at_stop=None if is_here else record.at_stop,
         )
-        self._customers.served(visit)
+        self._customers.served(visit, now)
 
     def _stop_of(self, numbered: Numbered, stop_id: StopId, even_done: bool = False) -> StopRecord:
         stop = self._memory.stops.get(stop_id)
@@ -215,6 +229,9 @@ class Reports:
             order=self._memory.left_to(numbered.sender, said.order),
             changes_refused=record.changes_refused + (said.answer == "refused"),
         )
+
+    def _amendment_taken(self, numbered: Numbered, said: AmendmentTaken, _: Now) -> None:
+        self._amendments.taken(numbered.sender, said)
 
     def _decided(self, numbered: Numbered, said: Decided, now: Now) -> None:
         self._follow(numbered, said.decision, now)

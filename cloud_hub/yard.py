@@ -59,7 +59,10 @@ class Yard:
         why = f"left undone by {record.agent}"
         for stop in list(self._memory.stops.values()):
             if stop.agent == record.agent and stop.state != "done":
-                self._memory.change_stop(stop, state="waiting", agent=AgentId(""), why_waiting=why)
+                self._memory.change_stop(stop, state="waiting", agent=AgentId(""), is_leaving=False, why_waiting=why)
+        for key, amendment in list(self._memory.amendments.items()):
+            if amendment.agent == record.agent:
+                self._memory.amendments.drop(key)
         self._memory.plans.drop(record.agent)
         self._memory.estimates.drop(record.agent)
         self._memory.change_agent(

@@ -21,7 +21,8 @@ PURE = {
     },
     "cloud_hub": {
         "hub", "fleet", "promises", "planning", "books", "events", "memory", "attempts", "chains", "post", "mailbag",
-        "sayings", "wishes", "customers", "dayplan", "closures", "orderbook", "yard", "reports", "contacts", "board",
+        "sayings", "wishes", "customers", "dayplan", "closures", "orderbook", "yard", "reports", "contacts", "amendments",
+        "notice_rules", "chances", "addressbook", "board",
     },
     "firmware_sim": {"vehicle", "person", "wheel", "ride", "ground", "luck"},
 }  # fmt: skip
