@@ -239,7 +239,7 @@ def _identity(settings: HubSettings, secret: bytes) -> HubIdentity:
         new_boot=secrets.token_hex(8),
         zone=settings.zone,
         clock_face=clock_face,
-        has_receiver=bool(settings.webhook),
+        notices=settings.notice_rule,
         rule=settings.promises,
         pace=settings.pace,
         secret=secret,

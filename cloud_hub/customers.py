@@ -11,6 +11,7 @@ import msgspec
 
 from cloud_hub import promises
 from cloud_hub.chains import Chains, Hand
+from cloud_hub.contacts import Why
 from cloud_hub.events import Answer, WindowAsked
 from cloud_hub.mailbag import Mailbag
 from cloud_hub.memory import Memory
@@ -26,6 +27,10 @@ TOLD_WHEN_HELD = frozenset({"imminent", "too_often", "too_soon"})
 """Rules whose forbidding is itself a decision somebody may ask about: somebody could have been told, and was not. Where
 there is nothing better to tell (the slot ends, the shift is too small) nothing was decided.
 """
+
+OVERRUN_S = 480
+LATELY_MS = 90 * 60_000
+"""Stops of the last hour and a half that took eight minutes more than planned explain a window that moves by ten."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +63,7 @@ class Customers:
         self._rule = rule
         self._clock = clock_face
         self._to_judge: dict[AgentId, Expected] = {}
+        self._on_the_road: dict[AgentId, None] = {}
 
     def tell_first(
         self, stop: Stop, agent: AgentId, told: TimeWindow, estimate: Estimate, decision_id: str, now: Now
@@ -73,7 +79,7 @@ class Customers:
         sentence = (
             f"Order {stop.order_id} comes between {self._face(told)}, expected at {self._clock(estimate.p50_ms)}."
         )
-        self._mailbag.put(promise, "first", sentence, decision_id, now)
+        self._mailbag.put(promise, "day", sentence, decision_id, now, estimate=estimate)
 
     def window_asked(self, event: WindowAsked, now: Now) -> Answer:
         """A person tells another window, anywhere inside the slot."""
@@ -95,8 +101,8 @@ class Customers:
             verdict="a person may tell any window inside the slot",
             hand=Hand(event.by),
         )
-        told = promises.told_again(promise, event.told, "by_hand", now.domain_ms, decision.decision_id)
-        self._speak(told, promise.agent, "moved", f"Order {event.order_id} has another window: {windows}.", now)
+        told = promises.told_again(promise, event.told, "by_hand", now.domain_ms, decision.decision_id, "shop_asked")
+        self._speak(told, promise.agent, f"Order {event.order_id} has another window: {windows}.", now)
         return Answer(True, named=(decision.decision_id,))
 
     def narrowed(
@@ -113,8 +119,8 @@ class Customers:
             self._memory.promises.put(stop_id, narrow)
             return
         sentence = f"Order {promise.order_id} comes between {self._face(told)}, as its customer asked."
-        moved = promises.told_again(narrow, told, "by_hand", now.domain_ms, decision.decision_id)
-        self._speak(moved, promise.agent, "moved", sentence, now)
+        moved = promises.told_again(narrow, told, "by_hand", now.domain_ms, decision.decision_id, "customer_asked")
+        self._speak(moved, promise.agent, sentence, now)
 
     def put_off(self, stop_id: StopId, slot: TimeWindow, decision: Decision, now: Now) -> None:
         """The customer asked for another day: what was promised for this one is over, and they are told the hours of
@@ -126,8 +132,8 @@ class Customers:
         self._memory.promises.drop(stop_id)
         put_off = msgspec.structs.replace(promise, slot=slot)
         sentence = f"Order {promise.order_id} comes on another day, as its customer asked."
-        told = promises.told_again(put_off, slot, "by_hand", now.domain_ms, decision.decision_id)
-        self._mailbag.put(told, "moved", sentence, decision.decision_id, now)
+        told = promises.told_again(put_off, slot, "by_hand", now.domain_ms, decision.decision_id, "customer_asked")
+        self._mailbag.put(told, "changed", sentence, decision.decision_id, now, why="customer_asked")
 
     def expect(self, expected: Expected) -> None:
         """Remember what an agent expects until the batch is taken: only its last word is judged."""
@@ -136,6 +142,11 @@ class Customers:
             # Within one batch a re-sequence remains the cause of the estimates that follow it.
             expected = replace(expected, cause=before.cause, decision_id=before.decision_id)
         self._to_judge[expected.agent] = expected
+        self._on_the_road[expected.agent] = None
+
+    def sets_out(self, agent: AgentId) -> None:
+        """The van is under way to its next stop: somebody may want to know that it is near."""
+        self._on_the_road[agent] = None
 
     def judge(self, now: Now) -> None:
         """Hold every promise against what the agents of this batch expect, and tell who must be told."""
@@ -143,13 +154,37 @@ class Customers:
         for agent in sorted(to_judge):
             for estimate in to_judge[agent].estimates:
                 self._judge(estimate, to_judge[agent], now)
+        moving, self._on_the_road = self._on_the_road, {}
+        for agent in moving:
+            self._tell_the_near(agent, now)
 
-    def served(self, visit: Visit) -> None:
+    def served(self, visit: Visit, now: Now) -> None:
         """The van was there: how it ended is the end of the promise."""
         promise = self._memory.promises.get(visit.stop_id)
         if promise is not None:
             ended = msgspec.structs.replace(promise, served_ms=visit.arrived_ms, outcome=visit.outcome.value)
             self._memory.promises.put(visit.stop_id, ended)
+            self._mailbag.over(promise.order_id, now)
+
+    def _tell_the_near(self, agent: AgentId, now: Now) -> None:
+        """Who wants to know is told once that the van is on its way, when it is few stops and minutes away."""
+        record, heard = self._memory.agents.get(agent), self._memory.estimates.get(agent)
+        rule = self._mailbag.rule
+        if record is None or heard is None or not record.has_begun or rule.on_its_way == "never":
+            return
+        heading = () if record.heading_to is None else (record.heading_to,)
+        coming = tuple(dict.fromkeys((*heading, *record.order)))[: rule.on_its_way_stops]
+        latest_ms = now.domain_ms + rule.on_its_way_min * promises.MINUTE_MS
+        for estimate in heard.estimates:
+            promise = self._memory.promises.get(estimate.stop_id)
+            stop = self._memory.stops.get(estimate.stop_id)
+            if promise is None or stop is None or promise.is_near_told or estimate.stop_id not in coming:
+                continue
+            is_near = stop.state in ("planned", "heading") and estimate.p50_ms <= latest_ms
+            if is_near and self._mailbag.wants_near(promise.order_id):
+                near = self._memory.promises.put(promise.stop_id, msgspec.structs.replace(promise, is_near_told=True))
+                sentence = f"Order {promise.order_id} is near: {agent} is expected at {self._clock(estimate.p50_ms)}."
+                self._mailbag.put(near, "on_its_way", sentence, "", now, estimate=estimate)
 
     def _judge(self, estimate: Estimate, expected: Expected, now: Now) -> None:
         promise = self._memory.promises.get(estimate.stop_id)
@@ -188,8 +223,38 @@ class Customers:
             verdict=judgement.verdict,
             about=_about(promise, expected),
         )
-        told = promises.told_again(promise, window, kind, now.domain_ms, decision.decision_id)
-        self._speak(told, expected.agent, "breach" if kind == "breach" else "moved", sentence, now)
+        why = self._why(promise, estimate, expected, now)
+        told = promises.told_again(promise, window, kind, now.domain_ms, decision.decision_id, why)
+        self._speak(told, expected.agent, sentence, now, estimate)
+
+    def _why(self, promise: Promise, estimate: Estimate, expected: Expected, now: Now) -> Why:
+        """What held the van up, as far as the hub can tell and a customer may know."""
+        if estimate.p50_ms < promise.told.opens_ms:
+            return "early"
+        if "roads have changed" in expected.cause or "street" in expected.cause.lower():
+            return "street_closed"
+        if self._overrun_s(expected.agent, now) >= OVERRUN_S:
+            return "earlier_stop_took_longer"
+        # A van that is late and did not lose the time at doors lost it on the road.
+        is_held_up = not expected.decision_id or "late at" in expected.cause
+        return "traffic" if is_held_up else "route_changed"
+
+    def _overrun_s(self, agent: AgentId, now: Now) -> float:
+        """By how much this van's last stops, the present one included, took longer than planned."""
+        plan = self._memory.plans.get(agent)
+        if plan is None:
+            return 0.0
+        since_ms = now.domain_ms - LATELY_MS
+        spent_s = 0.0
+        for planned in plan.stops:
+            record = self._memory.stops.get(planned.stop_id)
+            if record is None or record.agent != agent:
+                continue
+            stays = [(visit.arrived_ms, visit.left_ms) for visit in record.visits if visit.left_ms >= since_ms]
+            if record.state == "arrived":
+                stays.append((record.changed_ms, now.domain_ms))
+            spent_s += sum((left_ms - arrived_ms) / 1000 - planned.service_s for arrived_ms, left_ms in stays)
+        return spent_s
 
     def _hold(self, promise: Promise, judgement: Judgement, estimate: Estimate, expected: Expected, now: Now) -> None:
         wanted = judgement.wanted
@@ -208,10 +273,13 @@ class Customers:
         )
         self._memory.promises.put(promise.stop_id, msgspec.structs.replace(promise, held=judgement.held))
 
-    def _speak(self, promise: Promise, agent: AgentId, kind: str, sentence: str, now: Now) -> None:
+    def _speak(
+        self, promise: Promise, agent: AgentId, sentence: str, now: Now, estimate: Estimate | None = None
+    ) -> None:
         """Have the customer and the van told the window that the promise has just got."""
         self._memory.promises.put(promise.stop_id, promise)
-        self._mailbag.put(promise, kind, sentence, promise.tellings[-1].decision_id, now)
+        last = promise.tellings[-1]
+        self._mailbag.put(promise, "changed", sentence, last.decision_id, now, why=last.why, estimate=estimate)
         self._post.say(agent, WindowTold(promise.stop_id, promise.told), now)
 
     def _inputs(self, promise: Promise, estimate: Estimate, expected: Expected, now: Now) -> tuple[Input, ...]:

@@ -62,7 +62,7 @@ def as_cloud_event(notice: Notice, source: str) -> CloudEvent:
     attributes = {
         "id": notice.notice_id,
         "source": source,
-        "type": f"dev.waywarden.window.{notice.kind}",
+        "type": f"dev.waywarden.notice.{notice.kind}",
         "subject": notice.order_id,
         "time": datetime.fromtimestamp(notice.at_ms / 1000, UTC),
         "datacontenttype": "application/json",

@@ -1,5 +1,6 @@
 """Take orders in and let people correct where they go, until they are planned."""
 
+from cloud_hub.addressbook import AddressBook
 from cloud_hub.chains import Chains, Hand
 from cloud_hub.events import Answer, OrderCorrected, OrdersHanded
 from cloud_hub.fleet import Order, StopRecord
@@ -11,15 +12,17 @@ from shared.work import StopId
 class OrderBook:
     """What was sold. An order may be replaced while it waits; once planned it is somebody's work."""
 
-    def __init__(self, memory: Memory, chains: Chains) -> None:
+    def __init__(self, memory: Memory, chains: Chains, book: AddressBook) -> None:
         self._memory = memory
         self._chains = chains
+        self._book = book
 
     def handed(self, event: OrdersHanded, now: Now) -> Answer:
-        """Take these orders, each unless it is planned already with other contents."""
+        """Take these orders, each unless it is planned already with other contents, and what is said of customers."""
         taken: list[str] = []
         refused: list[tuple[str, str]] = []
-        for order in event.orders:
+        self._book.handed(event.customers)
+        for order in self._book.with_wishes(event.orders):
             known = self._memory.orders.get(order.order_id)
             why_not = self._why_fixed(order)
             if known is not None and known.state == "accepted" and known.fingerprint == order.fingerprint:
@@ -33,7 +36,7 @@ class OrderBook:
 
     def corrected(self, event: OrderCorrected, now: Now) -> Answer:
         """A person says where an order goes; the address is remembered for the next one."""
-        order = event.order
+        (order,) = self._book.with_wishes((event.order,))
         known = self._memory.orders.get(order.order_id)
         if known is None:
             return Answer(False, f"order '{order.order_id}' is unknown")

@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from cloud_hub.contacts import Why
 from shared.messages import Estimate
 from shared.quantities import EpochMs, TimeWindow
 from shared.work import AgentId, OrderId, StopId
@@ -44,18 +45,20 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Telling(msgspec.Struct, frozen=True):
-    """One window told to the customer."""
+    """One window told to the customer, and why it is another than before, as the customer may know it."""
 
     at_ms: EpochMs
     told: TimeWindow
     kind: Kind
     decision_id: str
+    why: Why = ""
 
 
 class Promise(msgspec.Struct, frozen=True):
     """What one customer was sold and told. `held` names the rule that last kept us from telling more; "" when none did.
 
-    `served_ms` is when the van was there in the end; `outcome` how that visit ended.
+    `served_ms` is when the van was there in the end; `outcome` how that visit ended. `is_near_told` says that the
+    customer knows that the van is on its way.
     """
 
     stop_id: StopId
@@ -68,6 +71,7 @@ class Promise(msgspec.Struct, frozen=True):
     held: Held = ""
     served_ms: EpochMs | None = None
     outcome: str = ""
+    is_near_told: bool = False
 
     @property
     def moves(self) -> int:
@@ -157,12 +161,14 @@ def _held_back(
     return "", f"allowed: move {promise.moves + 1} of {rule.most_moves}"
 
 
-def told_again(promise: Promise, told: TimeWindow, kind: Kind, at_ms: EpochMs, decision_id: str) -> Promise:
+def told_again(
+    promise: Promise, told: TimeWindow, kind: Kind, at_ms: EpochMs, decision_id: str, why: Why = ""
+) -> Promise:
     """The promise after its customer was told this window."""
     return msgspec.structs.replace(
         promise,
         told=told,
-        tellings=(*promise.tellings, Telling(at_ms, told, kind, decision_id)),
+        tellings=(*promise.tellings, Telling(at_ms, told, kind, decision_id, why)),
         is_breached=promise.is_breached or kind == "breach",
         held="",
     )

@@ -8,6 +8,7 @@ import msgspec
 
 from cloud_hub.events import Pace
 from cloud_hub.fleet import Vehicle
+from cloud_hub.notice_rules import NoticeRule
 from cloud_hub.notices import refuse_bad_url
 from cloud_hub.promises import Rule
 from shared.citymap import shipped_city
@@ -75,6 +76,11 @@ class HubSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     most_body_bytes: int = 20_000_000
     promises: Rule = Rule()
     pace: Pace = Pace()
+
+    @property
+    def notice_rule(self) -> NoticeRule:
+        """By which channels, and at what hours, customers are told."""
+        return NoticeRule(on=("webhook",) if self.webhook else ())
 
     @property
     def city_folder(self) -> Path:

@@ -69,6 +69,18 @@ def _people(db: Database) -> None:
     _make_rooms(db, _PEOPLES_ROOMS)
 
 
+@hub_migrations(name="0004_notice_kinds")
+def _notice_kinds(db: Database) -> None:
+    for room in ("notices", "notices_due"):
+        db.execute(
+            f"UPDATE room_{room} SET doc = CAST(json_set(CAST(doc AS TEXT), "
+            "'$.is_breach', json(CASE json_extract(CAST(doc AS TEXT), '$.kind') WHEN 'breach' THEN 'true' "
+            "ELSE 'false' END), "
+            "'$.kind', CASE json_extract(CAST(doc AS TEXT), '$.kind') WHEN 'first' THEN 'day' ELSE 'changed' END"
+            ") AS BLOB) WHERE json_extract(CAST(doc AS TEXT), '$.kind') IN ('first', 'moved', 'breach')"
+        )
+
+
 def _make_rooms(db: Database, rooms: Iterable[str]) -> None:
     for room in rooms:
         db.execute(f"CREATE TABLE room_{room} (key TEXT PRIMARY KEY, doc BLOB NOT NULL)")

@@ -7,7 +7,7 @@ import msgspec
 from fastapi import APIRouter, Body, Query
 from fastapi.responses import StreamingResponse
 
-from cloud_hub.events import WindowAsked
+from cloud_hub.events import NoticeState, WindowAsked
 from cloud_hub.fleet import AgentRecord, DeadLetter
 from cloud_hub.storage import DecisionsAsked
 from cloud_hub.web.desk import Desk
@@ -88,9 +88,7 @@ def picture_pages(desk: Desk, picture: Picture) -> APIRouter:
 
     @router.get("/api/notices", summary="What customers were told, and whether it arrived")
     def notices(
-        state: Annotated[
-            Literal["due", "delivered", "given_up", "kept"] | None, Query(description="Only of this state")
-        ] = None,
+        state: Annotated[NoticeState | None, Query(description="Only of this state")] = None,
     ) -> Json:
         return Json(picture.notices(state))
 

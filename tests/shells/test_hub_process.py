@@ -84,7 +84,7 @@ def test_a_delay_on_the_van_moves_the_window_tells_the_customer_and_can_be_expla
 
 def notices_of(inbox: Inbox, order_id: str) -> list[dict[str, Any]]:
     """The notices of a moved window that the shop has got about an order."""
-    return [e for e in inbox.events if e["subject"] == order_id and e["type"].endswith("moved")]
+    return [e for e in inbox.events if e["subject"] == order_id and e["type"].endswith("notice.changed")]
 
 
 def test_a_hub_killed_in_mid_stream_loses_nothing_and_takes_nothing_twice(mortal: HubProcess) -> None:
@@ -227,7 +227,7 @@ def test_a_notice_is_repeated_with_one_key_until_the_shop_takes_it(shop: Shop) -
     assert hub.http.post(f"/api/promises/{promise['order_id']}/window", json=said).status_code == 200
     inbox.wait(lambda: len(notices_of(inbox, promise["order_id"])) == 3, "the notice is sent three times")
     hub.wait(lambda: hub.get("/api/notices", state="due") == [], "the notice is delivered")
-    (notice,) = [n for n in hub.get("/api/notices") if n["order_id"] == promise["order_id"] and n["kind"] == "moved"]
+    (notice,) = [n for n in hub.get("/api/notices") if n["order_id"] == promise["order_id"] and n["kind"] == "changed"]
     assert (notice["state"], notice["attempts"]) == ("delivered", 3)
     assert inbox.keys[-3:] == [notice["notice_id"]] * 3
     assert [event["answered"] for event in inbox.events[-3:]] == [503, 500, 204]

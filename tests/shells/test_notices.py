@@ -4,6 +4,7 @@ import pytest
 from cloudevents.core.bindings.http import HTTPMessage, from_structured
 from cloudevents.core.formats.json import JSONFormat
 
+from cloud_hub.contacts import Customer
 from cloud_hub.events import Notice, NoticeDelivered, NoticeFailed, NoticeWanted
 from cloud_hub.notices import Notifier, as_cloud_event, refuse_bad_url
 from deploy.stack import free_ports
@@ -12,10 +13,10 @@ from tests.shells.hub_parts import Inbox
 from tests.unit.hub_cases import at, window
 
 NOTICE = Notice(
-    "stop-1.2.hub-000007", "moved", OrderId("order-1"), StopId("stop-1"), AgentId("van-1"), window(11, 12.5),
+    "stop-1.2.hub-000007", "changed", OrderId("order-1"), StopId("stop-1"), AgentId("van-1"), window(11, 12.5),
     window(9, 17), at(9.5), "The window moves.", "hub-000007",
 )  # fmt: skip
-WANTED = NoticeWanted(NOTICE.notice_id, NOTICE)
+WANTED = NoticeWanted(NOTICE.notice_id, NOTICE, "webhook", Customer("order-1"))
 
 
 def test_a_notice_arrives_as_a_cloud_event_any_library_reads() -> None:
@@ -26,7 +27,7 @@ def test_a_notice_arrives_as_a_cloud_event_any_library_reads() -> None:
         (event,) = inbox.events
     assert event["specversion"] == "1.0"
     assert (event["id"], event["source"]) == (NOTICE.notice_id, "/waywarden/main/hub")
-    assert (event["type"], event["subject"]) == ("dev.waywarden.window.moved", "order-1")
+    assert (event["type"], event["subject"]) == ("dev.waywarden.notice.changed", "order-1")
     assert event["data"]["told"] == {"opens": "2026-03-03T09:00:00Z", "closes": "2026-03-03T10:30:00Z"}
     assert inbox.keys == [NOTICE.notice_id]
 

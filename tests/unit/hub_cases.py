@@ -9,6 +9,7 @@ import numpy as np
 from cloud_hub.events import DayPlanAsked, DepotsSaid, OrdersHanded, Planned, PlanWanted, Route, Spoke, VehiclesSaid
 from cloud_hub.fleet import Order, Vehicle
 from cloud_hub.hub import HubCore, HubIdentity
+from cloud_hub.notice_rules import NoticeRule
 from shared import wire
 from shared.contracts import LegTimes
 from shared.ledger import Alternative, Decision, Input, first_broken
@@ -59,9 +60,9 @@ def estimate(stop_id: str, hour: float) -> Estimate:
 class Driven:
     """A core with a store of dicts and a clock that the test sets. `envelopes` is what left at the last step."""
 
-    def __init__(self, has_receiver: bool = False) -> None:
+    def __init__(self, has_receiver: bool = False, notices: NoticeRule | None = None) -> None:
         self.rooms: dict[str, dict[str, bytes]] = {}
-        self.has_receiver = has_receiver
+        self.notices = notices or NoticeRule(on=("webhook",) if has_receiver else ())
         self.hour = 7.0
         self.real_ms = 0
         self.seqs: dict[str, int] = {}
@@ -70,7 +71,7 @@ class Driven:
 
     def wake_up(self) -> None:
         """A life begins: from the rows, whatever the former core had in mind."""
-        identity = HubIdentity("main", "life", "boot", "UTC", clock_face, self.has_receiver)
+        identity = HubIdentity("main", "life", "boot", "UTC", clock_face, self.notices)
         self.core = HubCore(identity, self.rooms)
         self.take(LinkUp())
 

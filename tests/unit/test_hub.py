@@ -166,7 +166,7 @@ def test_leaving_the_slot_is_told_as_a_breach() -> None:
     hub.plan([order(1, window(9, 11))], [10.0])
     hub.hour = 9
     hub.say(EstimatesMoved((estimate("stop-1", 11.5),), "held up"))
-    (notice,) = [n for n in hub.documents("notices", Notice).values() if n.kind == "breach"]
+    (notice,) = [n for n in hub.documents("notices", Notice).values() if n.is_breach]
     assert notice.sentence.startswith("Order order-1 leaves its slot 09:00-11:00")
     assert hub.documents("promises", Promise)["stop-1"].is_breached
 
