@@ -1,4 +1,4 @@
-"""The command `firmware-sim`: vans to drive, days to train on, a shop's inbox to notify."""
+"""The command `firmware-sim`: vans to drive, their twin, days to train on, an inbox that takes what customers get."""
 
 import os
 import signal
@@ -72,6 +72,29 @@ def van_command(
         "pid": os.getpid(),
     }
     print(msgspec.json.encode(ports).decode(), flush=True)
+    process.run()
+
+
+@app.command("twin")
+def twin_command(
+    settings: Annotated[Path, typer.Option(help="A TOML file: the hub, the vans, the city and the seed.")],
+) -> None:
+    """Drive the hub's first plan once more, on fixed routes and without anybody's help, and say what it comes to.
+
+    The first line on standard output is JSON: the ports that are open.
+    """
+    from firmware_sim.twin_process import TwinProcess, TwinSettings, TwinSettingsWrong
+
+    try:
+        told = read_settings(settings, TwinSettings)
+        process = TwinProcess(told, Clock.from_setting(os.environ.get(SETTING)))
+    except (SettingsWrong, TwinSettingsWrong, ClockSettingWrong, BundleUnreadable, OSError) as wrong:
+        typer.echo(f"firmware-sim twin does not start: {wrong}", err=True)
+        raise typer.Exit(2) from None
+    for told_to_stop in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(told_to_stop, lambda *_: process.stop())
+    controls = {name: control.port for name, control in process.controls.items()}
+    print(msgspec.json.encode({"port": process.port, "vans": controls, "pid": os.getpid()}).decode(), flush=True)
     process.run()
 
 

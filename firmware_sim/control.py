@@ -32,9 +32,10 @@ class CloseWay(Command, frozen=True, tag="close_way"):
 
 
 class CustomerOut(Command, frozen=True, tag="customer_out"):
-    """Nobody will be at this stop's door; without a stop at the next one's."""
+    """Nobody will be at this stop's door (before `until_ms` when it is given); without a stop at the next one's."""
 
     stop_id: str | None = None
+    until_ms: int | None = None
 
 
 class Slow(Command, frozen=True, tag="slow"):

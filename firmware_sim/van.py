@@ -240,7 +240,7 @@ class VanProcess:
             stop_id = command.stop_id or van.heading_to or next((e.stop_id for e in self._remaining()), None)
             if stop_id is None or (command.stop_id is not None and not self._is_to_come(van, stop_id)):
                 raise Impossible(f"stop {stop_id} is not one of the stops still to come: ask for state to see them")
-            van.customer_out(stop_id)
+            van.customer_out(stop_id, command.until_ms)
             return {"ok": True, "stop_id": stop_id}
         if isinstance(command, Slow):
             van.slow(command.factor, now_ms)

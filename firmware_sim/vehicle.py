@@ -137,7 +137,7 @@ class Van:
         self._happened: list[Happening] = []
         self._known_closed: frozenset[int] = frozenset()
         self._slow = 1.0
-        self._forced_out: set[str] = set()
+        self._forced_out: dict[str, int] = {}
         self._door_group, self._door_position = "", depot.position
         self._same_door_index, self._needs_parking = 0, True
         self._is_done = False
@@ -187,9 +187,9 @@ class Van:
         else:
             self._act.retime(now_ms, self._act.rate, held_ms)
 
-    def customer_out(self, stop_id: str) -> None:
-        """Nobody will answer at this stop's door, unless it has been answered already."""
-        self._forced_out.add(stop_id)
+    def customer_out(self, stop_id: str, until_ms: int | None = None) -> None:
+        """Nobody will answer at this stop's door before `until_ms`, or all day, unless it has been answered already."""
+        self._forced_out[stop_id] = NEVER_MS if until_ms is None else until_ms
 
     # What can be seen.
 
@@ -260,7 +260,7 @@ class Van:
             self._now_ms,
             self._world.local.hour(self._now_ms),
             self._world.local.weekday(self._now_ms),
-            errand.stop_id in self._forced_out,
+            self._now_ms < self._forced_out.get(errand.stop_id, 0),
         )
         outcome, reason = yield from self._at_the_door(errand, behind, luck, work)
         yield self._wait("at_door", 0.5 * up_s + 0.8 * way_s + work * 8)
