@@ -17,11 +17,11 @@ from cloud_hub.mailbag import Mailbag
 from cloud_hub.memory import Memory
 from cloud_hub.post import Post
 from cloud_hub.promises import Judgement, Promise, Rule
-from shared.ledger import Alternative, Decision, Input
+from shared.ledger import Alternative, Input
 from shared.messages import Estimate, WindowTold
 from shared.quantities import EpochMs, TimeWindow
 from shared.steps import Now
-from shared.work import AgentId, Stop, StopId, Visit
+from shared.work import AgentId, Stop, Visit
 
 TOLD_WHEN_HELD = frozenset({"imminent", "too_often", "too_soon"})
 """Rules whose forbidding is itself a decision somebody may ask about: somebody could have been told, and was not. Where
@@ -104,36 +104,6 @@ class Customers:
         told = promises.told_again(promise, event.told, "by_hand", now.domain_ms, decision.decision_id, "shop_asked")
         self._speak(told, promise.agent, f"Order {event.order_id} has another window: {windows}.", now)
         return Answer(True, named=(decision.decision_id,))
-
-    def narrowed(
-        self, stop_id: StopId, slot: TimeWindow, told: TimeWindow | None, decision: Decision, now: Now
-    ) -> None:
-        """The customer is there for a part of the slot only: that part is the slot now. `told` is the window that
-        follows; when it is another than before, customer and van are told.
-        """
-        promise = self._memory.promises.get(stop_id)
-        if promise is None:
-            return
-        narrow = msgspec.structs.replace(promise, slot=slot)
-        if told is None or told == promise.told:
-            self._memory.promises.put(stop_id, narrow)
-            return
-        sentence = f"Order {promise.order_id} comes between {self._face(told)}, as its customer asked."
-        moved = promises.told_again(narrow, told, "by_hand", now.domain_ms, decision.decision_id, "customer_asked")
-        self._speak(moved, promise.agent, sentence, now)
-
-    def put_off(self, stop_id: StopId, slot: TimeWindow, decision: Decision, now: Now) -> None:
-        """The customer asked for another day: what was promised for this one is over, and they are told the hours of
-        that one. Its plan will tell a window of its own.
-        """
-        promise = self._memory.promises.get(stop_id)
-        if promise is None:
-            return
-        self._memory.promises.drop(stop_id)
-        put_off = msgspec.structs.replace(promise, slot=slot)
-        sentence = f"Order {promise.order_id} comes on another day, as its customer asked."
-        told = promises.told_again(put_off, slot, "by_hand", now.domain_ms, decision.decision_id, "customer_asked")
-        self._mailbag.put(told, "changed", sentence, decision.decision_id, now, why="customer_asked")
 
     def expect(self, expected: Expected) -> None:
         """Remember what an agent expects until the batch is taken: only its last word is judged."""

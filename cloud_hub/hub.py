@@ -5,6 +5,7 @@ is done by its parts: the core hands each event to the part it concerns and gath
 commit. A part knows the books and only those parts that stand below it here:
 
     reports      what agents say of their day
+    wishes       what customers ask for, and what comes of it
     amendments   changes of a plan an agent has already
     dayplan      which agent serves which stops
     closures     closed streets, and leg times that know them
@@ -64,6 +65,8 @@ from cloud_hub.orderbook import OrderBook
 from cloud_hub.post import Post
 from cloud_hub.promises import Rule
 from cloud_hub.reports import Reports
+from cloud_hub.sayings import WishSaid
+from cloud_hub.wishes import Wishes
 from cloud_hub.yard import Yard
 from shared.steps import Consequences, Envelope, Job, JobFailed, LinkDown, LinkUp, Now, Saved, Wake
 from shared.work import AgentId
@@ -110,6 +113,7 @@ class HubCore:
             zone=identity.zone, rule=rule, pace=identity.pace, clock_face=face, secret=identity.secret,
         )  # fmt: skip
         self._amendments = Amendments(memory, chains, post, self._dayplan, attempts, identity.zone)
+        self._wishes = Wishes(memory, chains, book, self._mailbag, self._amendments, rule, face)
         self._streets = ClosedStreets(memory, chains, post, attempts, identity.zone)
         self._orders = OrderBook(memory, chains, book)
         self._reports = Reports(memory, chains, post, self._customers, self._dayplan, self._amendments)
@@ -189,6 +193,7 @@ class HubCore:
             WindowAsked: self._customers.window_asked,
             CustomerSaid: self._book.said,
             OptOutSaid: self._book.opted_out,
+            WishSaid: self._wishes.said,
             NoticeDelivered: self._mailbag.delivered,
             NoticeFailed: self._mailbag.failed,
             JobFailed: self._job_failed,

@@ -5,17 +5,19 @@ tracking page has words for. The record of it names the wish and what came of it
 stay in a room of their own.
 """
 
-from typing import Protocol
+from collections.abc import Callable
 
 import msgspec
 
 from cloud_hub import planning, promises
+from cloud_hub.addressbook import AddressBook
+from cloud_hub.amendments import Amendments
 from cloud_hub.chains import Chains
 from cloud_hub.contacts import Customer
 from cloud_hub.contacts import Wishes as Preferences
-from cloud_hub.customers import Customers
 from cloud_hub.events import Answer
 from cloud_hub.fleet import Order, StopRecord
+from cloud_hub.mailbag import Mailbag
 from cloud_hub.memory import Memory
 from cloud_hub.promises import Promise, Rule
 from cloud_hub.sayings import DoorCode, Neighbour, NotHomeUntil, OnItsWay, OtherDay, SafePlace, SaidWish, Wish, WishSaid
@@ -23,7 +25,7 @@ from shared.ledger import Alternative, Input
 from shared.messages import Estimate
 from shared.quantities import EpochMs, TimeWindow
 from shared.steps import Now
-from shared.work import AgentId, OrderId, Stop, StopId
+from shared.work import OrderId, Stop, StopId
 
 MINUTE_MS = 60_000
 DAY_MS = 24 * 3_600_000
@@ -44,6 +46,9 @@ FARTHEST_DAY_MS = 14 * DAY_MS
 
 NEEDS_A_PERSON = frozenset({"signature", "age_check", "collection"})
 
+REFUSALS = {"StopUnderWay": "under_way", "StopDone": "over", "ShiftEnded": "over", "NotItsWork": "being_planned"}
+"""Refusals of `cloud_hub.amendments`, as the page has words for them."""
+
 ASKED = {
     NotHomeUntil: "a later hour",
     SafePlace: "a safe place",
@@ -55,42 +60,44 @@ ASKED = {
 """What was asked for, as records call it; the customer's own words are in none."""
 
 
-class Amends(Protocol):
-    """Changes a running plan (see `cloud_hub.amendments`)."""
-
-    def amend(self, agent: AgentId, stops: tuple[Stop, ...], withdrawn: tuple[StopId, ...], why: str, now: Now) -> str:
-        """Why it cannot be done; "" when it is."""
-        ...
-
-
 class Judged(msgspec.Struct, frozen=True):
-    """What a wish comes to: an effect, or why not. `stop` is what the stop becomes, None when it stays as it is.
+    """What a wish comes to: an effect, or why not. `stop` is what the visit becomes, None when it stays as it is.
 
-    `slot` and `told` are the hours that remain and the window to tell, None when neither moves.
+    `told` is the window to tell, None when nobody has been told one yet.
     """
 
     effect: str = ""
     why_not: str = ""
     stop: Stop | None = None
-    slot: TimeWindow | None = None
     told: TimeWindow | None = None
-    is_put_off: bool = False
 
 
 class Wishes:
     """What customers have asked for, and what came of it."""
 
-    def __init__(self, memory: Memory, chains: Chains, customers: Customers, amendments: Amends, rule: Rule) -> None:
+    def __init__(
+        self,
+        memory: Memory,
+        chains: Chains,
+        book: AddressBook,
+        mailbag: Mailbag,
+        amendments: Amendments,
+        rule: Rule,
+        clock_face: Callable[[int], str],
+    ) -> None:
         self._memory = memory
         self._chains = chains
-        self._customers = customers
+        self._book = book
+        self._mailbag = mailbag
         self._amendments = amendments
         self._rule = rule
+        self._clock = clock_face
 
     def said(self, event: WishSaid, now: Now) -> Answer:
-        """Answer a wish: what came of it is done when the answer leaves. `named` holds the wish's id."""
+        """Answer a wish: what came of it is done when the answer leaves. `named` holds the ids of wish and record."""
         order = self._memory.orders.get(event.order_id)
-        if order is None or order.stop is None or order.stop.stop_id not in self._memory.stops:
+        stop_id = None if order is None else last_visit(order)
+        if order is None or stop_id is None or stop_id not in self._memory.stops:
             return Answer(False, "no_visit")
         recent = [wish for wish in self._of(order.order_id) if wish.said_ms > now.domain_ms - DAY_MS]
         if recent and recent[-1].wish == event.wish and recent[-1].said_ms > now.domain_ms - SAME_AGAIN_MS:
@@ -98,10 +105,18 @@ class Wishes:
         if len(recent) >= MOST_A_DAY:
             self._memory.counts["wishes.too_many"] += 1
             return Answer(False, "too_many")
-        record = self._memory.stops[order.stop.stop_id]
-        judged = self._do(self._judge(order, order.stop, record, event.wish, now), order.stop, record, event.wish, now)
+        stop = self._amendments.stop_now(stop_id)
+        if stop is None:
+            return Answer(False, "no_visit")
+        record = self._memory.stops[stop_id]
+        judged = self._judge(order, stop, record, event.wish, now)
+        decision_id = self._write_down(record, event.wish, judged, now)
+        overruled = self._do(stop, record, event.wish, judged, decision_id, now)
+        if overruled:
+            judged = Judged(why_not=overruled)
+            decision_id = self._write_down(record, event.wish, judged, now)
         self._remember(order, event.wish, judged)
-        return self._keep(order, order.stop, record, event.wish, judged, now)
+        return self._keep(order, event.wish, judged, decision_id, now)
 
     def _of(self, order_id: OrderId) -> list[SaidWish]:
         return [wish for wish in self._memory.said_wishes.values() if wish.order_id == order_id]
@@ -111,7 +126,9 @@ class Wishes:
     def _judge(self, order: Order, stop: Stop, record: StopRecord, wish: Wish, now: Now) -> Judged:
         if isinstance(wish, OnItsWay):
             return self._judge_on_its_way(order, wish)
-        why_not = {"done": "over", "arrived": "at_the_door", "heading": "under_way"}.get(record.state, "")
+        why_not = self._why_too_late(record)
+        if isinstance(wish, OtherDay) and record.state in ("heading", "arrived"):
+            return _judge_other_day(stop, wish, now, "if_missed")
         if why_not:
             return Judged(why_not=why_not)
         if isinstance(wish, DoorCode):
@@ -121,16 +138,22 @@ class Wishes:
             return self._judge_safe_place(stop, wish)
         if isinstance(wish, Neighbour):
             return _judge_neighbour(stop, wish)
-        if "plan" in self._memory.needs:
-            # The plan under way was asked for with the hours as they were.
-            return Judged(why_not="being_planned")
         if isinstance(wish, NotHomeUntil):
-            return self._judge_not_home(stop, record, wish, now)
-        return _judge_other_day(stop, wish, now)
+            return self._judge_not_home(order, stop, record, wish, now)
+        return _judge_other_day(stop, wish, now, "other_day")
+
+    def _why_too_late(self, record: StopRecord) -> str:
+        """Why this visit can be changed no more; "" when it can."""
+        if record.is_leaving:
+            return "being_planned"
+        agent = self._memory.agents.get(record.agent)
+        has_gone_home = record.state == "planned" and agent is not None and agent.shift == "ended"
+        by_state = {"done": "over", "arrived": "at_the_door", "heading": "under_way"}
+        return "over" if has_gone_home else by_state.get(record.state, "")
 
     def _judge_on_its_way(self, order: Order, wish: OnItsWay) -> Judged:
-        customer = self._memory.customers.get(order.customer_ref)
-        if customer is None or not (customer.email or customer.phone):
+        customer = self._book.of_order(order.order_id)
+        if wish.is_wanted and (customer is None or not (customer.may_be_told("email") or customer.may_be_told("sms"))):
             return Judged(why_not="no_contact")
         return Judged("will_tell" if wish.is_wanted else "will_not_tell")
 
@@ -144,22 +167,23 @@ class Wishes:
         changed = msgspec.structs.replace(stop, safe_place=wish.where, service="leave_safe")
         return Judged("safe_place_kept", stop=changed)
 
-    def _judge_not_home(self, stop: Stop, record: StopRecord, wish: NotHomeUntil, now: Now) -> Judged:
+    def _judge_not_home(self, order: Order, stop: Stop, record: StopRecord, wish: NotHomeUntil, now: Now) -> Judged:
         if wish.at_ms <= now.domain_ms:
             return Judged(why_not="time_past")
-        was_ours = any(isinstance(said.wish, NotHomeUntil) and said.is_done for said in self._of(stop.order_id))
-        sold = stop.slot if was_ours else planning.window_of(stop)
+        # An hour said before may be taken back as far as the slot that was sold; of other days only what is agreed.
+        is_as_sold = order.stop is not None and order.stop.slot.closes_ms == stop.slot.closes_ms
+        slot = order.stop.slot if is_as_sold and order.stop is not None else stop.slot
+        there = planning.window_of(msgspec.structs.replace(stop, slot=slot))
         plan = self._memory.plans.get(record.agent)
-        ends_ms = min(sold.closes_ms, sold.closes_ms if plan is None else plan.shift_end_ms)
+        ends_ms = there.closes_ms if plan is None else min(there.closes_ms, plan.shift_end_ms)
         if wish.at_ms > ends_ms - LEAST_LEFT_MS:
             return Judged(why_not="too_late_today")
-        if wish.at_ms <= sold.opens_ms and not was_ours:
+        hours = TimeWindow(max(wish.at_ms, there.opens_ms), slot.closes_ms)
+        if hours.opens_ms == max(stop.slot.opens_ms, there.opens_ms):
             return Judged("as_it_is")
-        hours = TimeWindow(max(wish.at_ms, sold.opens_ms), sold.closes_ms)
         promise = self._memory.promises.get(stop.stop_id)
         told = None if promise is None else told_from(promise, hours, self._estimate(record), self._rule)
-        changed = msgspec.structs.replace(stop, open_hours=hours, told=stop.told if told is None else told)
-        return Judged("not_before", stop=changed, slot=hours, told=told)
+        return Judged("not_before", stop=msgspec.structs.replace(stop, slot=hours, told=told or hours), told=told)
 
     def _estimate(self, record: StopRecord) -> Estimate | None:
         heard = self._memory.estimates.get(record.agent)
@@ -168,66 +192,83 @@ class Wishes:
 
     # Doing.
 
-    def _do(self, judged: Judged, stop: Stop, record: StopRecord, wish: Wish, now: Now) -> Judged:
-        """Put a judgement into effect in the plan and the order; a plan that can change no more overrules it."""
+    def _do(self, stop: Stop, record: StopRecord, wish: Wish, judged: Judged, decision_id: str, now: Now) -> str:
+        """Put a judgement into effect and tell who must know. Why the plan overruled it; "" when it did not."""
         changed = judged.stop
         if changed is None or changed == stop:
-            return judged
-        if record.agent:
-            why = f"the customer of {stop.order_id} asked for {ASKED[type(wish)]}"
-            stops, withdrawn = ((), (stop.stop_id,)) if judged.is_put_off else ((changed,), ())
-            if self._amendments.amend(record.agent, stops, withdrawn, why, now):
-                return Judged(why_not="under_way")
-        order = self._memory.orders[stop.order_id]
-        self._memory.orders.put(order.order_id, msgspec.structs.replace(order, stop=changed))
-        if judged.is_put_off:
-            self._memory.change_stop(
-                self._memory.stops[stop.stop_id],
-                state="waiting",
-                agent=AgentId(""),
-                changed_ms=now.domain_ms,
-                why_waiting="its customer asked for another day",
-            )
-        return judged
+            return ""
+        before = self._memory.promises.get(stop.stop_id)
+        why = f"the customer asked for {ASKED[type(wish)]}"
+        if isinstance(wish, OtherDay):
+            refusal = self._amendments.postpone(stop.stop_id, changed.slot, why=why, now=now, decision_id=decision_id)
+        else:
+            refusal = self._amendments.change(changed, why=why, now=now, decision_id=decision_id)
+        if refusal is not None:
+            # A visit under way is not put off, but remembered for when it fails.
+            is_remembered = judged.effect == "if_missed" and refusal.startswith("StopUnderWay")
+            return "" if is_remembered else REFUSALS.get(refusal.partition(":")[0], "other")
+        if before is not None and changed.told != before.told:
+            self._tell(before, changed, self._estimate(record), decision_id, now)
+        return ""
+
+    def _tell(self, before: Promise, changed: Stop, estimate: Estimate | None, decision_id: str, now: Now) -> None:
+        """Have the customer told the hours they have just asked for, as they are told every other change."""
+        told, is_today = changed.told, changed.slot.closes_ms == before.slot.closes_ms
+        promise = msgspec.structs.replace(before, slot=changed.slot)
+        promise = promises.told_again(promise, told, "by_hand", now.domain_ms, decision_id, "customer_asked")
+        hours = f"{self._clock(told.opens_ms)}-{self._clock(told.closes_ms)}"
+        sentence = f"Order {before.order_id} comes {'' if is_today else 'another day, '}{hours}, as its customer asked."
+        waits = waiting(estimate, told) if is_today and estimate is not None else None
+        self._mailbag.put(promise, "changed", sentence, decision_id, now, why="customer_asked", estimate=waits)
+        if is_today:
+            self._memory.promises.put(promise.stop_id, promise)
 
     def _remember(self, order: Order, wish: Wish, judged: Judged) -> None:
         """What is asked for this and every later order becomes a preference of the customer.
 
         A code that came too late for this visit still opens the door the next time.
         """
-        customer = self._memory.customers.get(order.customer_ref)
-        is_kept = not judged.why_not or (isinstance(wish, DoorCode) and judged.why_not in ("under_way", "over"))
-        if customer is not None and is_kept:
-            preferences = preferred(customer.wishes, wish)
-            changed: Customer = msgspec.structs.replace(customer, wishes=preferences)
-            self._memory.customers.put(customer.customer_ref, changed)
+        is_too_late = isinstance(wish, DoorCode) and judged.why_not in ("under_way", "at_the_door", "over")
+        if judged.why_not and not is_too_late:
+            return
+        reference = self._book.reference(order.order_id)
+        customer = self._memory.customers.get(reference) or Customer(reference)
+        wishes = preferred(customer.wishes, wish)
+        if wishes != customer.wishes:
+            self._memory.customers.put(reference, msgspec.structs.replace(customer, wishes=wishes))
 
-    def _keep(self, order: Order, stop: Stop, record: StopRecord, wish: Wish, judged: Judged, now: Now) -> Answer:
+    def _write_down(self, record: StopRecord, wish: Wish, judged: Judged, now: Now) -> str:
+        """The record of a wish, which holds no word of the customer's. Returns its id."""
         asked = ASKED[type(wish)]
-        outcome = f"not done ({judged.why_not})" if judged.why_not else f"done ({judged.effect})"
-        decision = self._chains.decide(
+        verdict = f"not possible: {judged.why_not}" if judged.why_not else f"granted: {judged.effect}"
+        return self._chains.decide(
             now,
             "customer_wish",
-            f"The customer of order {order.order_id} asked for {asked}: {outcome}.",
+            f"The customer of order {record.order_id} asked for {asked}; {verdict}.",
             "the customer said so on the tracking page",
-            inputs=(Input("stop", record.state), Input("service", stop.service)),
+            inputs=(Input("visit", record.state),),
             alternatives=(Alternative("leave it as it is", 0.0), Alternative(f"grant {asked}", 0.0)),
             chosen=int(not judged.why_not),
-            verdict=f"refused: {judged.why_not}" if judged.why_not else f"granted: {judged.effect}",
-            about=tuple(word for word in (order.order_id, stop.stop_id, record.agent) if word),
-        )
-        if judged.is_put_off and judged.slot is not None:
-            self._customers.put_off(stop.stop_id, judged.slot, decision, now)
-        elif judged.slot is not None:
-            self._customers.narrowed(stop.stop_id, judged.slot, judged.told, decision, now)
-        count = len(self._of(order.order_id)) + 1
+            verdict=verdict,
+            about=tuple(word for word in (record.order_id, record.stop_id, record.agent) if word),
+        ).decision_id
+
+    def _keep(self, order: Order, wish: Wish, judged: Judged, decision_id: str, now: Now) -> Answer:
         said = SaidWish(
-            f"{order.order_id}/{count:06d}", order.order_id, order.customer_ref, now.domain_ms, wish, judged.effect,
-            judged.why_not, judged.told, decision.decision_id,
+            f"{order.order_id}/{len(self._of(order.order_id)) + 1:06d}", order.order_id,
+            self._book.reference(order.order_id), now.domain_ms, wish, judged.effect, judged.why_not, judged.told,
+            decision_id,
         )  # fmt: skip
         self._memory.said_wishes.put(said.wish_id, said)
         self._memory.counts[f"wishes.{'refused' if judged.why_not else 'granted'}"] += 1
         return _answer(said)
+
+
+def last_visit(order: Order) -> StopId | None:
+    """The visit a customer speaks of: the sold one, or the one that follows the last failed attempt."""
+    visits = (*((order.stop,) if order.stop is not None else ()), *order.amended)
+    last = max(visits, key=lambda stop: stop.attempt, default=None)
+    return None if last is None else last.stop_id
 
 
 def told_from(promise: Promise, hours: TimeWindow, estimate: Estimate | None, rule: Rule) -> TimeWindow:
@@ -236,13 +277,17 @@ def told_from(promise: Promise, hours: TimeWindow, estimate: Estimate | None, ru
     """
     if promise.told.within(hours):
         return promise.told
-    opens_ms = hours.opens_ms
     middle_ms = EpochMs((promise.told.opens_ms + promise.told.closes_ms) // 2)
     heard = estimate or Estimate(promise.stop_id, promise.told.opens_ms, middle_ms, promise.told.closes_ms)
-    p50_ms = max(heard.p50_ms, opens_ms)
-    p90_ms = p50_ms + heard.p90_ms - heard.p50_ms
-    waited = Estimate(promise.stop_id, max(heard.p10_ms, opens_ms), EpochMs(p50_ms), EpochMs(p90_ms))
-    return promises.first_told(hours, waited, msgspec.structs.replace(rule, first_width_min=rule.moved_width_min))
+    narrow = msgspec.structs.replace(rule, first_width_min=rule.moved_width_min)
+    return promises.first_told(hours, waiting(heard, hours), narrow)
+
+
+def waiting(estimate: Estimate, hours: TimeWindow) -> Estimate:
+    """The estimate of a van that waits for these hours to begin."""
+    p50_ms = max(estimate.p50_ms, hours.opens_ms)
+    p90_ms = EpochMs(p50_ms + estimate.p90_ms - estimate.p50_ms)
+    return Estimate(estimate.stop_id, max(estimate.p10_ms, hours.opens_ms), p50_ms, p90_ms)
 
 
 def preferred(before: Preferences, wish: Wish) -> Preferences:
@@ -265,15 +310,15 @@ def _judge_neighbour(stop: Stop, wish: Neighbour) -> Judged:
     return Judged(effect, stop=msgspec.structs.replace(stop, neighbour=wish.who))
 
 
-def _judge_other_day(stop: Stop, wish: OtherDay, now: Now) -> Judged:
+def _judge_other_day(stop: Stop, wish: OtherDay, now: Now, effect: str) -> Judged:
     if wish.slot == stop.slot:
         return Judged("as_it_is")
     if wish.slot.opens_ms <= now.domain_ms:
         return Judged(why_not="day_past")
     if wish.slot.opens_ms > now.domain_ms + FARTHEST_DAY_MS:
         return Judged(why_not="day_too_far")
-    changed = msgspec.structs.replace(stop, slot=wish.slot, told=wish.slot, open_hours=None)
-    return Judged("other_day", stop=changed, slot=wish.slot, told=wish.slot, is_put_off=True)
+    changed = msgspec.structs.replace(stop, slot=wish.slot, told=wish.slot)
+    return Judged(effect, stop=changed, told=wish.slot)
 
 
 def _answer(said: SaidWish) -> Answer:
