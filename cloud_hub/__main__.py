@@ -243,6 +243,7 @@ def _identity(settings: HubSettings, secret: bytes) -> HubIdentity:
         rule=settings.promises,
         pace=settings.pace,
         secret=secret,
+        keep_days=settings.privacy.keep_days,
     )
 
 

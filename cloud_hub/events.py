@@ -141,6 +141,16 @@ class WindowAsked(msgspec.Struct, frozen=True):
     by: str
 
 
+class ForgetAsked(msgspec.Struct, frozen=True):
+    """A person wants everything personal of this customer erased; `even_open` also when something is still to be
+    delivered, which is then withdrawn.
+    """
+
+    customer_ref: str
+    by: str
+    even_open: bool = False
+
+
 # Jobs, and what they find.
 
 

@@ -39,7 +39,8 @@ class Order(msgspec.Struct, frozen=True):
     names the customer in the book of customers, "" when the shop told nothing of one.
 
     `amended` are visits that are other than sold or were never sold: one a customer has changed, and one that follows
-    a failed attempt (see `stop_named`). An order that goes back to its sender is `returning`.
+    a failed attempt (see `stop_named`). An order that goes back to its sender is `returning`. `is_forgotten` when what
+    was personal about it has been erased.
     """
 
     order_id: OrderId
@@ -54,6 +55,7 @@ class Order(msgspec.Struct, frozen=True):
     place_reason: str = ""
     customer_ref: str = ""
     amended: tuple[Stop, ...] = ()
+    is_forgotten: bool = False
 
     def stop_named(self, stop_id: StopId) -> Stop | None:
         """A visit of this order as it is to be now; None when it has none of this name."""

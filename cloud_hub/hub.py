@@ -10,6 +10,7 @@ commit. A part knows the books and only those parts that stand below it here:
     dayplan      which agent serves which stops
     closures     closed streets, and leg times that know them
     orderbook    orders handed in and corrected
+    forgetting   who is forgotten, and everything personal with them
     yard         vehicles and depots
     customers    what each customer is told
     mailbag      notices on their way
@@ -41,6 +42,7 @@ from cloud_hub.events import (
     CustomerSaid,
     DayPlanAsked,
     DepotsSaid,
+    ForgetAsked,
     LegTimesFound,
     LegTimesWanted,
     NoticeDelivered,
@@ -58,6 +60,7 @@ from cloud_hub.events import (
     VehiclesSaid,
     WindowAsked,
 )
+from cloud_hub.forgetting import Forgetting
 from cloud_hub.mailbag import Mailbag
 from cloud_hub.memory import Memory
 from cloud_hub.notice_rules import NoticeRule
@@ -78,7 +81,8 @@ class HubIdentity:
 
     `new_boot` names the life of the store if this is its first start. `clock_face` gives an instant as people read it
     (HH:MM). `notices` says which channels are on, and when they may be used. `secret` is what codes and references to
-    people are made from; without one plans carry no lock.
+    people are made from; without one plans carry no lock. `keep_days` is how long a customer is
+    remembered after the last order has ended, 0 for ever.
     """
 
     region: str
@@ -90,6 +94,7 @@ class HubIdentity:
     rule: Rule = field(default_factory=Rule)
     pace: Pace = field(default_factory=Pace)
     secret: bytes = b""
+    keep_days: int = 0
 
 
 class HubCore:
@@ -114,6 +119,7 @@ class HubCore:
         )  # fmt: skip
         self._amendments = Amendments(memory, chains, post, self._dayplan, attempts, identity.zone)
         self._wishes = Wishes(memory, chains, book, self._mailbag, self._amendments, rule, face)
+        self._forgetting = Forgetting(memory, chains, post, self._amendments, identity.keep_days)
         self._streets = ClosedStreets(memory, chains, post, attempts, identity.zone)
         self._orders = OrderBook(memory, chains, book)
         self._reports = Reports(memory, chains, post, self._customers, self._dayplan, self._amendments)
@@ -154,6 +160,7 @@ class HubCore:
             if answer is not None:
                 made.answers[place] = answer
         self._customers.judge(now)
+        self._forgetting.look(now)
         made.jobs = list(self._jobs(now))
         made.rows = self._memory.rows()
         made.envelopes = self._post.leaving()
@@ -164,9 +171,12 @@ class HubCore:
         return self._post.due(now.real_ms)
 
     def wake(self, now: Now) -> Wake:
-        """When a command is to be repeated, a job tried again, or a notice has slept long enough."""
+        """When a command is to be repeated, a job tried again, a notice has slept long enough, or it is time to look
+        whom to forget.
+        """
         moments = (self._attempts.next_at_ms(), self._post.due_at_ms(now.real_ms))
-        return Wake(self._mailbag.wake_ms(), min((moment for moment in moments if moment is not None), default=None))
+        naps = (self._mailbag.wake_ms(), self._forgetting.wake_ms())
+        return Wake(_first(naps), _first(moments))
 
     def _take(self, event: Any, now: Now) -> Answer | None:
         take = self._takers.get(type(event))
@@ -192,6 +202,7 @@ class HubCore:
             LegTimesFound: self._leg_times_found,
             WindowAsked: self._customers.window_asked,
             CustomerSaid: self._book.said,
+            ForgetAsked: self._forgetting.asked,
             OptOutSaid: self._book.opted_out,
             WishSaid: self._wishes.said,
             NoticeDelivered: self._mailbag.delivered,
@@ -224,3 +235,7 @@ class HubCore:
         for job in wanted:
             self._attempts.begin(job.need)
             yield job
+
+
+def _first(moments: Iterable[int | None]) -> int | None:
+    return min((moment for moment in moments if moment is not None), default=None)

@@ -1,5 +1,7 @@
 """The hub's end of every stream: commands to agents until they acknowledge them, their messages each taken once."""
 
+from collections.abc import Callable
+
 import msgspec
 
 from cloud_hub.events import Acked, PresenceHeard, Unreadable
@@ -62,6 +64,17 @@ class Post:
             return wire.encode(Numbered(HUB, self.boot, "commands", seq, now.domain_ms, self.epoch, command))
 
         self._memory.keep(self._senders[agent].say(numbered))
+
+    def unsay(self, renew: Callable[[HubCommand], HubCommand]) -> None:
+        """Have every command that still waits say what `renew` makes of it, under its own number."""
+
+        def rewritten(payload: bytes) -> bytes:
+            numbered = wire.decode_numbered(payload)
+            command = renew(numbered.message)  # type: ignore[arg-type]  # The hub's own streams hold commands alone.
+            return payload if command is numbered.message else wire.encode(msgspec.structs.replace(numbered, message=command))
+
+        for sender in self._senders.values():
+            self._memory.keep(sender.rewrite(rewritten))
 
     def backlog(self, agent: AgentId) -> int:
         """How many commands wait for this agent's acknowledgement."""

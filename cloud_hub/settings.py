@@ -2,6 +2,7 @@
 
 from datetime import date, datetime
 from pathlib import Path
+from typing import Annotated
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
@@ -48,6 +49,12 @@ class VehicleSetting(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     capacity_litres: int = 10_000
 
 
+class Privacy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How long people are remembered: a customer is forgotten `keep_days` after the last order ended, 0 for never."""
+
+    keep_days: Annotated[int, msgspec.Meta(ge=0, le=3650)] = 90
+
+
 class HubSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The hub's settings.
 
@@ -76,6 +83,7 @@ class HubSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     most_body_bytes: int = 20_000_000
     promises: Rule = Rule()
     pace: Pace = Pace()
+    privacy: Privacy = Privacy()
 
     @property
     def notice_rule(self) -> NoticeRule:

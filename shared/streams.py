@@ -59,6 +59,18 @@ class Sender:
             self._flights.pop(seq, None)
         return [Row("outbox", self._key(seq), None) for seq in done]
 
+    def rewrite(self, renew: Callable[[bytes], bytes]) -> list[Row]:
+        """Say something else under the numbers of what still waits; commit the rows. For what must be forgotten only:
+        a receiver that has taken the former words takes the new ones for their repeat.
+        """
+        rows = []
+        for seq, payload in self._waiting.items():
+            renewed = renew(payload)
+            if renewed != payload:
+                self._waiting[seq] = renewed
+                rows.append(Row("outbox", self._key(seq), renewed))
+        return rows
+
     def due(self, real_ms: int) -> list[bytes]:
         """What should be sent or repeated now, oldest first."""
         payloads = []

@@ -6,7 +6,7 @@ so a reader never makes the core wait. Migrations are numbered and only ever add
 
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,7 @@ from cloud_hub.storage import (
     Taken,
     followed,
 )
+from cloud_hub.traces import HEAD_BYTES, SWEEP, SWEPT, Traces, sweep
 from shared.ledger import Decision
 from shared.steps import Row, Saved
 from shared.wire import Refused, decode_telemetry
@@ -114,6 +115,8 @@ class EmbeddedStore:
     def commit(self, rows: Sequence[Row]) -> None:
         """Keep all the rows or none, on disk. Raises sqlite3.Error when the disk does not take them."""
         self._file.write(lambda connection: _write_rows(connection, rows))
+        if any(row.room == SWEEP for row in rows):
+            self._file.forget_former()
 
     def documents(self, room: str) -> list[tuple[str, bytes]]:
         """Everything in a room or archive, by key."""
@@ -216,15 +219,20 @@ class _File:
         self._path = path
         self._readers = threading.local()
         self._lock = threading.Lock()
+        self._holds_former = False
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._writer = _connect(path)
             self._writer.execute("PRAGMA journal_mode = WAL")
             self._writer.execute("PRAGMA synchronous = FULL")
+            # What is erased is overwritten with zeros, not merely left in a free page.
+            self._writer.execute("PRAGMA secure_delete = ON")
             database = Database(self._writer)
             strange = sorted({migration.name for migration in migrations.applied(database)} - _names(migrations))
             if not strange:
                 migrations.apply(database)
+                # A process killed right after it erased something has left the former pages in the log.
+                self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         except (sqlite3.Error, OSError) as wrong:
             raise StoreUnreadable(f"store {path} cannot be used: {wrong}; move it away or give another path") from None
         if strange:
@@ -240,6 +248,8 @@ class _File:
                 if self._writer.in_transaction:
                     self._writer.execute("ROLLBACK")
                 raise
+        if self._holds_former:
+            self.forget_former()
 
     def read(self, query: str, values: Sequence[Any] = ()) -> list[Any]:
         connection = getattr(self._readers, "connection", None)
@@ -248,6 +258,14 @@ class _File:
             connection.execute("PRAGMA query_only = ON")
         found: list[Any] = connection.execute(query, values).fetchall()
         return found
+
+    def forget_former(self) -> None:
+        """Empty the write-ahead log, which holds pages as they were before they were erased. Waits for readers, and is
+        tried again with the next commit when one of them does not let go.
+        """
+        with self._lock:
+            is_busy, _, _ = self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+            self._holds_former = bool(is_busy)
 
     def close(self) -> None:
         with self._lock:
@@ -272,6 +290,10 @@ def _table(room: str) -> str:
 
 def _write_rows(connection: sqlite3.Connection, rows: Sequence[Row]) -> None:
     for row in rows:
+        if row.room == SWEEP:
+            assert row.value is not None, "a sweep says what to erase"
+            _sweep(connection, msgspec.json.decode(row.value, type=Traces))
+            continue
         table = _table(row.room)
         if row.room == "decisions":
             _write_decision(connection, row)
@@ -279,6 +301,23 @@ def _write_rows(connection: sqlite3.Connection, rows: Sequence[Row]) -> None:
             connection.execute(f"DELETE FROM {table} WHERE key = ?", (row.key,))
         else:
             connection.execute(f"INSERT OR REPLACE INTO {table} (key, doc) VALUES (?, ?)", (row.key, row.value))
+
+
+def _sweep(connection: sqlite3.Connection, traces: Traces) -> None:
+    for room in SWEPT:
+        documents = _heads(connection, room) if room == "objects" else _documents(connection, room)
+        _write_rows(connection, list(sweep(room, documents, traces)))
+
+
+def _documents(connection: sqlite3.Connection, room: str) -> Iterator[tuple[str, bytes]]:
+    yield from connection.execute(f"SELECT key, doc FROM {_table(room)}")
+
+
+def _heads(connection: sqlite3.Connection, room: str) -> Iterator[tuple[str, bytes]]:
+    """Keys, and the first bytes of what is under them: pictures need not be read to be forgotten."""
+    for key, rowid in connection.execute(f"SELECT key, rowid FROM {_table(room)}").fetchall():
+        with connection.blobopen(_table(room), "doc", rowid, readonly=True) as blob:
+            yield key, blob.read(HEAD_BYTES)
 
 
 def _write_decision(connection: sqlite3.Connection, row: Row) -> None:

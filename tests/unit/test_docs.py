@@ -9,7 +9,7 @@ import typer
 from cloud_hub.__main__ import app as hub_app
 from cloud_hub.events import Pace
 from cloud_hub.promises import Rule
-from cloud_hub.settings import DepotSetting, HubSettings, VehicleSetting
+from cloud_hub.settings import DepotSetting, HubSettings, Privacy, VehicleSetting
 from deploy.__main__ import app as front_door
 from edge_agent.__main__ import COMMANDS
 from edge_agent.settings import AgentSettings
@@ -21,7 +21,7 @@ DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 
 @pytest.mark.parametrize(
-    "kind", [AgentSettings, HubSettings, DepotSetting, VehicleSetting, Rule, Pace, VanSettings, GnssFaults]
+    "kind", [AgentSettings, HubSettings, DepotSetting, VehicleSetting, Privacy, Rule, Pace, VanSettings, GnssFaults]
 )
 def test_every_setting_is_documented(kind: type[msgspec.Struct]) -> None:
     page = (DOCS / "settings.md").read_text()

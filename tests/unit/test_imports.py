@@ -22,9 +22,9 @@ PURE = {
     "cloud_hub": {
         "hub", "fleet", "promises", "planning", "books", "events", "memory", "attempts", "chains", "post", "mailbag",
         "sayings", "wishes", "customers", "dayplan", "closures", "orderbook", "yard", "reports", "contacts", "amendments",
-        "notice_rules", "chances", "addressbook", "board",
+        "notice_rules", "chances", "addressbook", "board", "forgetting", "traces",
     },
-    "firmware_sim": {"vehicle", "person", "wheel", "ride", "ground", "luck"},
+    "firmware_sim": {"vehicle", "person", "wheel", "ride", "ground", "luck", "pictures"},
 }  # fmt: skip
 IMPURE = {
     "asyncio", "time", "random", "os", "socket", "sqlite3", "uuid", "logging", "threading", "subprocess", "queue",
