@@ -1,7 +1,8 @@
 """The driver's telephone: reads the agent's page by long poll and posts reports until the page has taken them.
 
 An agent may be killed and come back at any moment. The page is asked again from the start of its revisions; reports
-wait in order and are repeated under the same Idempotency-Key, so that each is done once.
+wait in order and are repeated under the same Idempotency-Key, so that each is done once. When the page is locked the
+driver reads the shift's code off the depot's screen and types it, as often as it takes.
 """
 
 import http.client
@@ -10,11 +11,11 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Callable
-from urllib.parse import urlsplit
+from urllib.parse import quote, urlsplit
 
 import msgspec
 
-from firmware_sim.wheel import Day, Post
+from firmware_sim.wheel import Day, Picture, Post
 from shared.logs import log
 
 POLL_TIMEOUT_S = 30.0
@@ -24,16 +25,33 @@ SCANS_AHEAD_S = 0.15
 """Scans go over a wire of their own; the report that needs them lets them pass."""
 
 RESCANS = 5
+LOCKED = 401
+
+
+class PageLocked(http.client.HTTPException):
+    """The page opens to the shift's code alone."""
 
 
 class PageLink:
     """Talks with one agent's page on two threads. `rescan` scans labels again when a report lacks them."""
 
-    def __init__(self, url: str, rescan: Callable[[tuple[str, ...]], None], wake: Callable[[], None]) -> None:
-        """`url` is the page's, as in http://127.0.0.1:8001. Raises ValueError when it is no such thing."""
+    def __init__(
+        self,
+        url: str,
+        rescan: Callable[[tuple[str, ...]], None],
+        wake: Callable[[], None],
+        read_code: Callable[[], str] = str,
+    ) -> None:
+        """`url` is the page's, as in http://127.0.0.1:8001. `read_code` reads the shift's code, "" when none can be read.
+
+        Raises ValueError when the URL is no such thing.
+        """
         parts = urlsplit(url)
         if parts.scheme != "http" or not parts.hostname:
             raise ValueError(f"the page is '{url}', expected http://HOST:PORT")
+        self._read_code = read_code
+        self._cookie = ""
+        self._signing_in = threading.Lock()
         self._host, self._port = parts.hostname, parts.port or 80
         self._rescan, self._wake = rescan, wake
         self._day: Day | None = None
@@ -78,12 +96,21 @@ class PageLink:
             try:
                 if connection is None:
                     connection = http.client.HTTPConnection(self._host, self._port, timeout=POLL_TIMEOUT_S)
-                connection.request("GET", f"/api/day?after={after}")
+                cookie = self._cookie
+                connection.request("GET", f"/api/day?after={after}", headers=_with(cookie))
                 answer = connection.getresponse()
                 text = answer.read()
+                if answer.status == LOCKED:
+                    raise PageLocked("the page asks for the shift's code")
                 if answer.status != 200:
                     raise http.client.HTTPException(f"the page answers {answer.status} {text[:200]!r}")
                 day = msgspec.json.decode(text, type=Day)
+            except PageLocked:
+                after = -1
+                if not self._sign_in(cookie):
+                    time.sleep(retry_s)
+                    retry_s = min(LAST_RETRY_S, retry_s * 2)
+                continue
             except (OSError, http.client.HTTPException, msgspec.DecodeError) as away:
                 if is_there:
                     log("page_away", page=f"{self._host}:{self._port}", error=str(away))
@@ -114,14 +141,13 @@ class PageLink:
                 self._outbox.popleft()
 
     def _deliver(self, key: str, post: Post) -> None:
+        for picture in post.pictures:
+            self._show(picture)
         retry_s, rescans = FIRST_RETRY_S, 0
         if post.scans:
             time.sleep(SCANS_AHEAD_S)
         while not self._is_closed:
-            try:
-                status, text = self._send(key, post)
-            except (OSError, http.client.HTTPException):
-                status, text = 503, b""
+            status, text = self._said(post.path, key, "application/json", msgspec.json.encode(post.body))
             if status < 300:
                 return
             if status == 422 and post.path == "/api/outcome" and rescans < RESCANS:
@@ -131,7 +157,7 @@ class PageLink:
                 self._rescan(post.scans)
                 log("rescanned", stop=post.body["stop_id"], because=_spoken(text))
                 time.sleep(2 * SCANS_AHEAD_S)
-            elif 400 <= status < 500 and status not in (408, 425, 429):
+            elif _is_refusal(status):
                 self.refused += 1
                 log("report_refused", path=post.path, status=status, because=_spoken(text))
                 if status != 422 or post.path != "/api/outcome" or post.body["outcome"] == "attempted":
@@ -144,15 +170,73 @@ class PageLink:
                 time.sleep(retry_s)
                 retry_s = min(LAST_RETRY_S, retry_s * 2)
 
-    def _send(self, key: str, post: Post) -> tuple[int, bytes]:
+    def _show(self, picture: Picture) -> None:
+        """Give the page a signature or photograph, until it has it or does not want it."""
+        path = f"/api/objects?kind={picture.kind}&stop_id={quote(picture.stop_id, safe='')}"
+        key, retry_s = uuid.uuid4().hex, FIRST_RETRY_S
+        while not self._is_closed:
+            status, text = self._said(path, key, "image/png", picture.content)
+            if status < 300:
+                return
+            if _is_refusal(status):
+                self.refused += 1
+                log("picture_refused", kind=picture.kind, status=status, because=_spoken(text))
+                return
+            time.sleep(retry_s)
+            retry_s = min(LAST_RETRY_S, retry_s * 2)
+
+    def _said(self, path: str, key: str, media_type: str, body: bytes) -> tuple[int, bytes]:
+        """What the page answers; 503 while it is away or its code cannot be read."""
+        try:
+            cookie = self._cookie
+            status, text = self._send(path, key, media_type, body, cookie)
+            if status == LOCKED and self._sign_in(cookie):
+                status, text = self._send(path, key, media_type, body, self._cookie)
+        except (OSError, http.client.HTTPException):
+            return 503, b""
+        return (503, text) if status == LOCKED else (status, text)
+
+    def _send(self, path: str, key: str, media_type: str, body: bytes, cookie: str) -> tuple[int, bytes]:
         connection = http.client.HTTPConnection(self._host, self._port, timeout=POST_TIMEOUT_S)
         try:
-            headers = {"Content-Type": "application/json", "Idempotency-Key": key}
-            connection.request("POST", post.path, msgspec.json.encode(post.body), headers)
+            headers = {"Content-Type": media_type, "Idempotency-Key": key, **_with(cookie)}
+            connection.request("POST", path, body, headers)
             answer = connection.getresponse()
-            return answer.status, answer.read()
+            text = answer.read()
+            if path == "/api/session" and answer.status < 300:
+                self._cookie = (answer.getheader("Set-Cookie") or "").partition(";")[0].strip()
+            return answer.status, text
         finally:
             connection.close()
+
+    def _sign_in(self, refused_cookie: str) -> bool:
+        """Type the code; True when the page may be asked again. `refused_cookie` is what the page did not take."""
+        with self._signing_in:
+            if self._cookie != refused_cookie:
+                return True  # The other thread has typed it meanwhile.
+            code = self._read_code()
+            if not code:
+                return False
+            try:
+                body = msgspec.json.encode({"code": code})
+                status, text = self._send("/api/session", uuid.uuid4().hex, "application/json", body, "")
+            except (OSError, http.client.HTTPException):
+                return False
+        log("code_typed", page=f"{self._host}:{self._port}", status=status, **({} if status < 300 else _why(text)))
+        return status < 300
+
+
+def _with(cookie: str) -> dict[str, str]:
+    return {"Cookie": cookie} if cookie else {}
+
+
+def _is_refusal(status: int) -> bool:
+    """Whether saying it again would change nothing."""
+    return 400 <= status < 500 and status not in (LOCKED, 408, 425, 429)
+
+
+def _why(text: bytes) -> dict[str, str]:
+    return {"because": _spoken(text)}
 
 
 def _spoken(text: bytes) -> str:

@@ -7,9 +7,15 @@ import msgspec
 from firmware_sim.luck import Luck
 from shared.quantities import Position, TimeWindow
 
+LOCKER = "locker"
+"""How the safe place of a stop begins whose parcels go into a parcel locker."""
+
 
 class Errand(msgspec.Struct, frozen=True):
-    """What the driver reads on the page about one stop: where, for whom, and what is to be done there."""
+    """What the driver reads on the page about one stop: where, for whom, and what is to be done there.
+
+    `safe_place` and `neighbour` are those the customer named, "" for none.
+    """
 
     stop_id: str
     address: str
@@ -25,6 +31,18 @@ class Errand(msgspec.Struct, frozen=True):
     door_group: str = ""
     parcels: tuple[str, ...] = ()
     litres: float = 0.0
+    safe_place: str = ""
+    neighbour: str = ""
+
+    @property
+    def is_locker(self) -> bool:
+        """Whether the parcels go into a locker: nobody has to be there."""
+        return self.safe_place.lower().startswith(LOCKER)
+
+    @property
+    def may_be_left(self) -> bool:
+        """Whether the parcels may be left where the customer said, without meeting anybody."""
+        return self.service == "leave_safe" or (self.service == "hand_over" and bool(self.safe_place))
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +94,15 @@ def answer(who: Driver, change_id: str, luck: Luck) -> tuple[str, str]:
     return "seen", ""
 
 
+EXPLANATIONS = ("parcel_at_hand", "road", "knows_better", "customer_asked", "other")
+
+
+def explanation(stop_id: str, luck: Luck) -> str | None:
+    """Why the driver went to this stop when another was shown first; None from those who do not answer."""
+    own = luck.of("explains", stop_id)
+    return own.pick("why", EXPLANATIONS, (3, 2, 3, 1, 1)) if own.chance("answers", 0.75) else None
+
+
 def next_errand(who: Driver, shown: list[Errand], luck: Luck) -> Errand:
     """Which of the shown errands the driver goes to: the first, or now and then the one after it."""
     own = luck.of("heads", shown[0].stop_id)
@@ -117,12 +144,19 @@ def door(errand: Errand, luck: Luck, now_ms: int, hour: float, weekday: int, for
     return Door(
         is_answered=is_in,
         answers_after_s=min(after_s, 420.0),
-        neighbour_takes=own.chance("neighbour", 0.5 if errand.is_business else 0.35),
+        neighbour_takes=own.chance("neighbour", _chance_neighbour(errand)),
         neighbour_after_s=own.uniform("neighbour opens", 35, 110),
         refuses=own.chance("refuses", 0.006),
         is_damaged=own.chance("damaged", 0.003),
         missing=tuple(code for code in errand.parcels if own.chance(f"missing {code}", 0.003)),
     )
+
+
+def _chance_neighbour(errand: Errand) -> float:
+    """A neighbour whom the customer has named usually knows of it."""
+    if errand.neighbour:
+        return 0.85
+    return 0.5 if errand.is_business else 0.35
 
 
 def _chance_out(errand: Errand, now_ms: int, hour: float, weekday: int) -> float:

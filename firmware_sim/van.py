@@ -6,11 +6,13 @@ agent's own page. One thread steps the world; the others only carry words.
 
 import math
 import threading
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import msgspec
 
+from firmware_sim.board import code_on_board
 from firmware_sim.city import World
 from firmware_sim.control import (
     AnyCommand,
@@ -47,7 +49,8 @@ class VanSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """What one van's process is told. Ports are on loopback, 0 takes any free one; no `can` means a van without a bus.
 
     `number` counts the vans of a day from 0 and decides which mishaps of the named `day` are this van's. `stands_at` is
-    where the van stands until the page names its depot; without it GNSS has no fix so long.
+    where the van stands until the page names its depot; without it GNSS has no fix so long. `board` is the depot's
+    screen, as in http://HUB:8080/api/depots/north/board, where the driver reads the code that opens the page.
     """
 
     name: str
@@ -63,6 +66,7 @@ class VanSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     day: str = "ordinary"
     utc_offset_s: int = 7_200
     stands_at: tuple[float, float] | None = None
+    board: str = ""
     gnss_hz: float = 5.0
     gnss: GnssFaults = COMMON_FAULTS
 
@@ -81,6 +85,8 @@ def checked(settings: VanSettings) -> VanSettings:
         raise VanSettingsWrong(f"day is '{settings.day}', expected one of {', '.join(BAD_DAYS)}")
     if not -50_400 <= settings.utc_offset_s <= 50_400:
         raise VanSettingsWrong(f"utc_offset_s is {settings.utc_offset_s}, expected -50400 to 50400 (14 hours)")
+    if settings.board and not settings.board.startswith("http://"):
+        raise VanSettingsWrong(f"board is '{settings.board}', expected http://HUB:PORT/api/depots/DEPOT/board")
     if not settings.name:
         raise VanSettingsWrong("name is empty, expected the agent's name, as in van-1")
     return settings
@@ -119,7 +125,8 @@ class VanProcess:
         )
         self._do_instruments_speak = False
         self.control = ControlPort(settings.control_port, self._obey)
-        self._link = PageLink(settings.page, self._scan_all, self._wake.set)
+        read_code = partial(code_on_board, settings.board, settings.name)
+        self._link = PageLink(settings.page, self._scan_all, self._wake.set, read_code)
 
     def run(self) -> None:
         """Step the world in domain time until `stop`."""

@@ -13,7 +13,7 @@ from firmware_sim.ground import Course, Ground, Place, Unreachable
 from firmware_sim.luck import Luck
 from firmware_sim.person import Door, Driver, Errand, door
 from firmware_sim.ride import Motion, Ride, lights_on, offset
-from shared.quantities import metres_between
+from shared.quantities import Position, metres_between
 from shared.work import Depot, Outcome
 
 WALKED_M = 35.0
@@ -140,7 +140,8 @@ class Van:
         self._forced_out: dict[str, int] = {}
         self._door_group, self._door_position = "", depot.position
         self._same_door_index, self._needs_parking = 0, True
-        self._is_done = False
+        self._is_done = self._goes_home = False
+        self._turns_before: int | None = None
 
     # What the driver decides.
 
@@ -160,7 +161,39 @@ class Van:
 
     def go_home(self, now_ms: int) -> None:
         """Drive back to the depot: the day is done."""
+        self._goes_home = True
         self._begin(self._home(), now_ms)
+
+    def turn_back(self, now_ms: int) -> bool:
+        """Give up driving home, at the next corner or at once on the road outside the town; the van is free then.
+
+        False when it is not driving home, or so near the town's edge that it cannot turn just now: ask again.
+        """
+        self.step(now_ms)
+        act = self._act
+        if not self._goes_home or act is None or act.ride is None or self._turns_before is not None:
+            return False
+        if act.course is None:
+            self._turn_on_the_stem(act)
+            return True
+        behind_m = act.ride.metres_at(act.passed(now_ms))
+        ahead = next(((way, at_m) for way, at_m in act.course.ways if at_m > behind_m), None)
+        if ahead is None:
+            return False
+        self._turns_before = ahead[0]
+        act.lasts_ms = max(act.passed(now_ms), act.ride.when_at(act.ride.share_of_metres(ahead[1])))
+        return True
+
+    def _turn_on_the_stem(self, act: Act) -> None:
+        """Back to the gateway, which takes as long as it took to come here."""
+        assert act.ride is not None
+        passed_ms = act.passed(self._now_ms)
+        self._parked = act.ride.motion(passed_ms, 0.0, self._parked.odometer_m)
+        here, there = self._parked.position, self._gateway.position
+        back = Ride([here.lat, there.lat], [here.lon, there.lon], [0.0, 1.0], passed_ms / 1000)
+        self._script = iter(())
+        self._act = Act("driving", back.lasts_ms, self._now_ms, back, is_traffic=True, rate=act.rate)
+        self._stands_at(there)
 
     # What the world does to it.
 
@@ -305,6 +338,9 @@ class Van:
             if blocked is None:
                 self._at = goal
                 return
+            if self._turns_before is not None:
+                self._at = self._world.before(course, blocked) or self._at
+                return
             tries += 1
             self._known_closed |= {blocked}
             self._say(StreetFoundClosed(self._now_ms, blocked))
@@ -320,6 +356,8 @@ class Van:
         lasts_ms, _ = self._until_blocked(ride, course, 0.0)
         act = Act("driving", lasts_ms, self._now_ms, ride, course, is_traffic=True, rate=1 / self._slow)
         yield act
+        if self._turns_before is not None:
+            return self._turns_before
         if act.lasts_ms < ride.lasts_ms:
             return self._until_blocked(ride, course, act.lasts_ms - 2)[1]
         return None
@@ -356,7 +394,12 @@ class Van:
         if behind.is_damaged and errand.service != "collection":
             yield self._wait("at_door", 90.0)
             return Outcome.DAMAGED, "the parcel is crushed"
-        if errand.service == "leave_safe" and not behind.missing and not luck.chance("meets somebody", 0.2):
+        if errand.is_locker and not behind.missing:
+            yield from self._scan(there, work)
+            yield self._wait("at_door", work * luck.uniform("locker", 35, 90))
+            return Outcome.DELIVERED_TO_LOCKER, ""
+        is_left = errand.safe_place or not luck.chance("meets somebody", 0.2)
+        if errand.may_be_left and not behind.missing and is_left:
             yield from self._scan(there, work)
             yield self._wait("at_door", work * luck.uniform("safe place", 15, 50))
             return Outcome.DELIVERED_TO_SAFE_PLACE, ""
@@ -425,12 +468,21 @@ class Van:
     def _home(self) -> Iterator[Act]:
         if self._at is not None:
             yield from self._drive(None, self._gateway)
+            if self._turns_before is not None:
+                self._turns_before = None
+                self._stands_at(self._parked.position)
+                return
             hour = self._hour()
             luck = self._day.of("leg", "home")
             if self._depot.stem_s:
                 yield self._stem(luck, self._world.stem_seconds(self._depot, hour), outward=False)
         self._say(Arrived(self._now_ms, None))
         self._is_done = True
+
+    def _stands_at(self, position: Position) -> None:
+        """No longer at any door, and not on the way home."""
+        self._goes_home = False
+        self._door_group, self._door_position = "", position
 
     # How acts follow one another.
 

@@ -11,8 +11,9 @@ from typing import Any, Literal
 
 import msgspec
 
+from firmware_sim import pictures
 from firmware_sim.luck import Luck
-from firmware_sim.person import Driver, Errand, answer, next_errand
+from firmware_sim.person import Driver, Errand, answer, explanation, next_errand
 from firmware_sim.vehicle import Arrived, Happening, Rested, Scanned, Served, StreetFoundClosed, Van
 from shared.quantities import Position, Seconds
 from shared.work import Depot
@@ -55,6 +56,12 @@ class Done(msgspec.Struct, frozen=True):
     stop_id: str
 
 
+class Question(msgspec.Struct, frozen=True):
+    """The page asks why the driver went to this stop when another was shown first."""
+
+    stop_id: str
+
+
 class Day(msgspec.Struct, frozen=True):
     """The page, as the driver reads it."""
 
@@ -66,15 +73,33 @@ class Day(msgspec.Struct, frozen=True):
     stops: tuple[Errand, ...] = ()
     done: tuple[Done, ...] = ()
     change: Change | None = None
+    question: Question | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A signature or photograph as PNG bytes, taken at a stop."""
+
+    kind: Literal["signature", "photo"]
+    stop_id: str
+    content: bytes
+
+    @property
+    def digest(self) -> str:
+        """What names these bytes: SHA-256, in hex."""
+        return hashlib.sha256(self.content).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)
 class Post:
-    """One report to the page. `scans` are the labels that must have been scanned before."""
+    """One report to the page. `scans` are the labels that must have been scanned before, `pictures` what the page must
+    have been given before.
+    """
 
     path: str
     body: dict[str, Any]
     scans: tuple[str, ...] = ()
+    pictures: tuple[Picture, ...] = ()
 
 
 @dataclass(slots=True)
@@ -96,6 +121,7 @@ class Wheel:
         self._patience_ms = patience_ms
         self._is_begun = self._has_rested = self._goes_home = False
         self._answered: set[str] = set()
+        self._explained: set[str] = set()
         self._reported_ms: int | None = None
         self._reported_stop = ""
         self._refused: tuple[int, int] | None = None
@@ -105,10 +131,15 @@ class Wheel:
         told = Told()
         for happening in van.taken():
             self._take(happening, told)
-        if day is None or self._goes_home:
+        if day is None:
+            return told
+        if self._goes_home:
+            # The telephone rings: there is more to do.
+            self._goes_home = not (self.remaining(day) and van.turn_back(now_ms))
             return told
         if van.phase not in ("driving", "held"):
             self._answer_change(day, now_ms, told)
+            self._answer_question(day, told)
         if van.is_free and not told.posts and not self._waits_for(day, now_ms):
             self._choose(van, day, now_ms, told)
         return told
@@ -129,7 +160,7 @@ class Wheel:
         elif isinstance(happening, Served):
             self.served[happening.errand.stop_id] = happening
             self._reported_stop, self._reported_ms = happening.errand.stop_id, happening.at_ms
-            told.posts.append(_outcome(happening))
+            told.posts.append(_outcome(happening, self._luck))
 
     def _answer_change(self, day: Day, now_ms: int, told: Told) -> None:
         change = day.change
@@ -141,6 +172,16 @@ class Wheel:
             self._refused = day.revision, now_ms
         body = {"change_id": change.change_id, "answer": what, "reason": why}
         told.posts.append(Post("/api/change", body))
+
+    def _answer_question(self, day: Day, told: Told) -> None:
+        """Asked once, answered once or not at all."""
+        if day.question is None or day.question.stop_id in self._explained:
+            return
+        stop_id = day.question.stop_id
+        self._explained.add(stop_id)
+        why = explanation(stop_id, self._luck)
+        if why is not None:
+            told.posts.append(Post("/api/override", {"stop_id": stop_id, "reason": why}))
 
     def _waits_for(self, day: Day, now_ms: int) -> bool:
         """Whether the page has yet to take in the last report or refusal, and patience lasts."""
@@ -182,21 +223,21 @@ class Wheel:
         return rest.earliest_ms + self.who.break_lean * (rest.latest_ms - rest.earliest_ms)
 
 
-def _outcome(served: Served) -> Post:
-    """The report of a visit. Signature and photo are named by hash; the things themselves stay with the driver."""
+def _outcome(served: Served, luck: Luck) -> Post:
+    """The report of a visit, which names signature and photograph by hash."""
     errand = served.errand
     left = set(served.parcels_left)
+    own = luck.of("picture", errand.stop_id)
+    signed = Picture("signature", errand.stop_id, pictures.signature(own)) if served.was_signed else None
+    photo = Picture("photo", errand.stop_id, pictures.photograph(own)) if served.was_photographed else None
     body = {
         "stop_id": errand.stop_id,
         "outcome": served.outcome.value,
         "reason": served.reason,
-        "signature": _hash("signature", errand.stop_id) if served.was_signed else None,
-        "photo": _hash("photo", errand.stop_id) if served.was_photographed else None,
+        "signature": None if signed is None else signed.digest,
+        "photo": None if photo is None else photo.digest,
         "age_checked": served.age_checked,
         "parcels_left": list(served.parcels_left),
     }
-    return Post("/api/outcome", body, tuple(code for code in errand.parcels if code not in left))
-
-
-def _hash(kind: str, stop_id: str) -> str:
-    return hashlib.sha256(f"{kind} {stop_id}".encode()).hexdigest()
+    scans = tuple(code for code in errand.parcels if code not in left)
+    return Post("/api/outcome", body, scans, tuple(picture for picture in (signed, photo) if picture is not None))

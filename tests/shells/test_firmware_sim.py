@@ -1,5 +1,6 @@
 """Real `firmware-sim` processes: a van against a page at the other end of its wire, and a shop's inbox."""
 
+import hashlib
 import http.client
 import json
 import os
@@ -53,6 +54,10 @@ class Page:
         self.repeats = 0
         self.scans: list[str] = []
         self.loses_answers = 0
+        self.code = ""
+        self.sessions: set[str] = set()
+        self.codes_typed: list[str] = []
+        self.pictures: dict[str, bytes] = {}
         self.revision = 1
         self.changed = threading.Condition()
         self.port = 0
@@ -65,13 +70,32 @@ class Page:
             protocol_version = "HTTP/1.1"
 
             def do_GET(self) -> None:
+                if self.path == "/board":
+                    self._answer(
+                        200, {"vans": [{"agent": "van-9", "code": "1"}, {"agent": "van-1", "code": page.code}]}
+                    )
+                    return
+                if page.code and self.headers.get("Cookie") not in page.sessions:
+                    self._answer(401, {"title": "ShiftLocked"})
+                    return
                 after = int(self.path.partition("after=")[2] or -1)
                 with page.changed:
                     page.changed.wait_for(lambda: page.revision > after or not page.is_up, 20)
                     self._answer(200, page.day())
 
             def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                content = self.rfile.read(int(self.headers["Content-Length"]))
+                if self.path == "/api/session":
+                    self._answer(*page.opened(json.loads(content)["code"]))
+                    return
+                if page.code and self.headers.get("Cookie") not in page.sessions:
+                    self._answer(401, {"title": "ShiftLocked"})
+                    return
+                if self.path.startswith("/api/objects?"):
+                    page.pictures[hashlib.sha256(content).hexdigest()] = content
+                    self._answer(200, {"ok": True})
+                    return
+                body = json.loads(content)
                 answer = page.take(self.path, self.headers["Idempotency-Key"], body)
                 if self.path == "/api/outcome" and page.loses_answers > 0:
                     page.loses_answers -= 1
@@ -87,6 +111,8 @@ class Page:
                     return
                 self.send_response(status)
                 self.send_header("Content-Length", str(len(text)))
+                if "cookie" in content:
+                    self.send_header("Set-Cookie", f"{content['cookie']}; HttpOnly; SameSite=Strict; Path=/")
                 self.end_headers()
                 self.wfile.write(text)
 
@@ -144,6 +170,15 @@ class Page:
                 self.changed.notify_all()
             self.answers[key] = answer
             return answer
+
+    def opened(self, code: str) -> tuple[int, dict[str, Any]]:
+        with self.changed:
+            self.codes_typed.append(code)
+            if code != self.code:
+                return 403, {"title": "CodeWrong"}
+            cookie = f"shift=token{len(self.codes_typed)}"
+            self.sessions.add(cookie)
+            return 200, {"ok": True, "cookie": cookie}
 
     def listen_to_scanner(self, port: int) -> None:
         def listen() -> None:
@@ -248,6 +283,41 @@ def test_a_report_whose_answer_was_lost_is_repeated_under_its_key(city_folder: P
     page.kill()
     assert page.repeats >= 1
     assert len(set(page.outcomes())) == 2
+
+
+def test_a_driver_reads_the_code_off_the_depots_screen_and_types_it_again_when_asked(
+    city_folder: Path, tmp_path: Path
+) -> None:
+    page = Page(CityMap.load(city_folder), 3)
+    page.code = "271828"
+    settings = tmp_path / "van.toml"
+    url = f"http://127.0.0.1:{page.port}"
+    settings.write_text(f'name = "van-1"\npage = "{url}"\nboard = "{url}/board"\ncity = "{city_folder}"\n')
+    with running("van", "--settings", str(settings), clock=Clock.starting(MORNING_MS, SPEED)) as (_, ports):
+        page.listen_to_scanner(ports["scanner_port"])
+        page.await_that(lambda: len(page.outcomes()) >= 1)
+        with page.changed:
+            page.sessions.clear()
+        page.await_that(lambda: ("/api/shift", {"is": "ended"}) in page.posts)
+    page.kill()
+    assert set(page.codes_typed) == {"271828"}
+    assert len(page.codes_typed) >= 2
+    assert sorted(page.outcomes()) == sorted(errand["stop_id"] for errand in page.errands)
+
+
+def test_a_driver_shows_signature_and_photograph_before_naming_them(city_folder: Path) -> None:
+    page = Page(CityMap.load(city_folder), 3)
+    for errand in page.errands:
+        errand |= {"service": "signature", "is_business": True}
+    page.errands[0] |= {"service": "hand_over", "safe_place": "the porch"}
+    with van(page, city_folder) as (_, ports):
+        page.listen_to_scanner(ports["scanner_port"])
+        page.await_that(lambda: len(page.outcomes()) == 3)
+    page.kill()
+    named = [body[kind] for path, body in page.posts if path == "/api/outcome" for kind in ("signature", "photo")]
+    assert len(page.pictures) >= 2
+    assert {digest for digest in named if digest} == set(page.pictures)
+    assert all(content.startswith(b"\x89PNG") for content in page.pictures.values())
 
 
 def test_gnss_of_a_van_under_way_speaks_nmea_from_inside_the_town(city_folder: Path) -> None:

@@ -17,7 +17,7 @@ PURE = {
     "edge_agent": {
         "agent", "kinds", "sensing", "lateness", "arrivals", "outlook", "dialogue", "telemetry", "memory", "shown",
         "answers", "assignment", "foresight", "learning", "reasons", "reordering", "round", "turns", "uplink", "visiting",
-        "whereabouts",
+        "whereabouts", "access", "amending", "chain", "forgetting", "identity", "proofs",
     },
     "cloud_hub": {
         "hub", "fleet", "promises", "planning", "books", "events", "memory", "attempts", "chains", "post", "mailbag",

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from firmware_sim import pictures
 from firmware_sim.city import World
 from firmware_sim.control import CloseWay, ControlPort, Impossible, NotUnderstood, understood
 from firmware_sim.days import (
@@ -33,11 +34,12 @@ from firmware_sim.luck import Luck
 from firmware_sim.person import Driver, Errand, answer, door, driver, next_errand
 from firmware_sim.ride import Ride
 from firmware_sim.vehicle import Arrived, Departed, Happening, Scanned, Served, StreetFoundClosed, Van
-from firmware_sim.wheel import Change, Day, Wheel
+from firmware_sim.wheel import Change, Day, Done, Post, Question, Wheel
 from shared.citymap import CityMap, shipped_city
 from shared.clock import Clock
 from shared.quantities import EpochMs, Position, Seconds, TimeWindow, metres_between
 from shared.work import (
+    OVERRIDE_REASONS,
     Depot,
     OrderId,
     Outcome,
@@ -340,6 +342,95 @@ def test_a_driver_who_refused_a_change_waits_for_the_former_order() -> None:
     assert wheel.act(van, changed, DEPART_MS).posts[0].body["answer"] == "refused"
     assert wheel.act(van, changed, DEPART_MS + 1).posts == []
     assert wheel.act(van, former, DEPART_MS + 2).posts[-1].body == {"stop_id": first.stop_id}
+
+
+def at_home_in_the_end(van: Van, wheel: Wheel, day: Day, now_ms: int) -> tuple[int, list[Post]]:
+    """Let the driver act on this page until the van is home; when, and everything posted."""
+    posts: list[Post] = []
+    while van.phase != "done":
+        posts += wheel.act(van, day, now_ms).posts
+        now_ms = min(now_ms + 10_000, max(now_ms + 1_000, van.next_ms()))
+        van.step(now_ms)
+    return now_ms, posts + wheel.act(van, day, now_ms).posts
+
+
+@pytest.mark.parametrize("minutes_home", [1.0, 14.0])
+def test_a_driver_on_the_way_home_turns_back_for_work_that_comes_late(minutes_home: float) -> None:
+    obedient = Driver("d", 1, 1, 1.3, strays=0.0, refuses=0.0, break_lean=0.5)
+    first, late = (all_day(errand) for errand in route(9, 2))
+    van, wheel = a_van(fresh_world()), Wheel(obedient, Luck("w"), 0)
+    day = Day(revision=1, depart_ms=DEPART_MS, stops=(first,))
+    now_ms = DEPART_MS
+    while not (wheel.served and van.heading_to is None and van.phase == "driving"):
+        wheel.act(van, day, now_ms)
+        now_ms += 1_000
+        van.step(now_ms)
+    now_ms += round(minutes_home * 60_000)
+    van.step(now_ms)
+    again = Day(revision=2, depart_ms=DEPART_MS, stops=(late,), done=(Done(first.stop_id),))
+    before_m = van.motion().odometer_m
+    _, posts = at_home_in_the_end(van, wheel, again, now_ms)
+    assert [post.body["stop_id"] for post in posts if post.path == "/api/outcome"] == [late.stop_id]
+    assert posts[-1].body == {"is": "ended"}
+    assert van.motion().odometer_m > before_m
+    assert van.driven == [first.stop_id, late.stop_id]
+
+
+def test_a_van_that_turns_back_does_not_leap() -> None:
+    van = a_van(fresh_world())
+    now_ms = driven_to_the_end(van, all_day(route(9, 1)[0]), DEPART_MS, 10_000)
+    van.go_home(now_ms)
+    before = van.motion()
+    for seconds in range(2000):
+        van.step(now_ms := now_ms + 1_000)
+        if seconds in (20, 1200):
+            van.turn_back(now_ms)
+        if van.is_free and van.phase == "free":
+            van.go_home(now_ms)
+        after = van.motion()
+        assert metres_between(before.position, after.position) < 40
+        assert after.odometer_m >= before.odometer_m
+        before = after
+
+
+def test_parcels_go_where_the_customer_said_without_waiting_at_the_door() -> None:
+    errand = msgspec.structs.replace(all_day(route(8, 1)[0]), service="hand_over", parcels=("A",), is_business=False)
+    outcomes, seconds = [], []
+    for said in ({}, {"safe_place": "behind the bicycle shed"}, {"safe_place": "Locker Kamppi"}):
+        van = a_van(fresh_world(), 9)
+        van.customer_out(errand.stop_id)
+        driven_to_the_end(van, msgspec.structs.replace(errand, **said), DEPART_MS, 1_000)
+        visit = served(van.taken())[0]
+        outcomes.append(visit.outcome)
+        seconds.append(visit.at_ms - visit.began_ms)
+    assert outcomes[1:] == [Outcome.DELIVERED_TO_SAFE_PLACE, Outcome.DELIVERED_TO_LOCKER]
+    assert max(seconds[1:]) < seconds[0]
+
+
+def test_a_neighbour_the_customer_named_mostly_takes_the_parcel() -> None:
+    errand = msgspec.structs.replace(all_day(route(9, 1)[0]), is_business=False, neighbour="Virtanen, A 4")
+    doors = [msgspec.structs.replace(errand, stop_id=str(k)) for k in range(300)]
+    takes = sum(door(one, Luck("d"), DEPART_MS, 11.0, 2, forced_out=True).neighbour_takes for one in doors)
+    assert takes > 230
+
+
+def test_a_driver_is_asked_about_an_override_once_and_may_stay_silent() -> None:
+    van, wheel = a_van(fresh_world()), Wheel(driver(Luck("d"), "v"), Luck("w"), 20_000)
+    asked = [Day(revision=k, depart_ms=DEPART_MS + 1, question=Question(f"s{k}")) for k in range(40)]
+    posts = [post for day in (*asked, *asked) for post in wheel.act(van, day, DEPART_MS).posts]
+    assert 20 <= len(posts) < 40
+    assert {post.body["reason"] for post in posts} <= set(OVERRIDE_REASONS)
+
+
+@given(st.text(max_size=12))
+def test_pictures_are_small_pngs_and_no_two_stops_sign_alike(name: str) -> None:
+    for draw in (pictures.signature, pictures.photograph):
+        content = draw(Luck(name))
+        assert content.startswith(pictures.PNG)
+        assert content.endswith(b"IEND" + bytes.fromhex("ae426082"))
+        assert len(content) < 20_000
+        assert content != draw(Luck(name, "another"))
+        assert content == draw(Luck(name))
 
 
 # The city.
