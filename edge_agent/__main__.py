@@ -17,9 +17,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from edge_agent.agent import AgentCore, DeadLetter, Identity
-from edge_agent.dialogue import DAY_TOPIC
+from edge_agent.agent import AgentCore
+from edge_agent.dialogue import DAY_TOPIC, ENTRY_TOPIC
 from edge_agent.drivers import DeviceUrlWrong, Driver, open_can, open_gnss, open_scanner
+from edge_agent.identity import DeadLetter, Identity
 from edge_agent.page import Page, PortTaken
 from edge_agent.settings import AgentSettings, agent_settings, zone_of
 from edge_agent.store import SqliteStore, StoreUnusable
@@ -159,6 +160,9 @@ class Agent:
     def _send(self, envelope: Envelope) -> bool:
         if envelope.topic == DAY_TOPIC:
             self.page.show(envelope.payload)
+            return True
+        if envelope.topic == ENTRY_TOPIC:
+            self.page.admit(envelope.payload)
             return True
         return self._link.publish(envelope)
 

@@ -10,6 +10,7 @@ decides what is asked when; the rest is done in rooms that know nothing of it:
     foresight    the bearing, and what lies ahead       visiting     a visit of what was scanned and said
     reordering   case, verdict, change and record       turns        what each turn makes of the day
     memory       what is written down                   learning     pace and offsets from how things went
+    access       who is let into the driver's page      proofs       signatures and photographs until the hub has them
 
 What is durable: the plan with the leg times and told windows that came since, the day (orders, where the van is heading
 or stands, scans at hand, shift and break, the change not yet answered, the change budget used), visits, estimates last
@@ -24,27 +25,27 @@ bettered.
 
 from collections import Counter
 from collections.abc import Sequence
-from datetime import UTC, tzinfo
 from typing import Any
 from zlib import crc32
 
 import msgspec
 
+from edge_agent.access import Access
 from edge_agent.answers import Answers
 from edge_agent.assignment import Assignment
-from edge_agent.dialogue import Asked, CountersAsked, Reply
+from edge_agent.chain import Chain
+from edge_agent.dialogue import Asked, CountersAsked, Reply, SessionSaid
 from edge_agent.foresight import Outlook, bearing_of, deviates, look, without_done
+from edge_agent.identity import DeadLetter, Identity
 from edge_agent.kinds import kind_named
 from edge_agent.lateness import is_worth_asking, news
-from edge_agent.memory import Books, Parts, SaidToHub, changed_rows, read_part
+from edge_agent.memory import Parts, SaidToHub, changed_rows, read_part
 from edge_agent.outlook import Foreseen, Improve, Improved, Predict, Predicted
 from edge_agent.reordering import (
     Case,
     Verdict,
     case_of,
     change_by,
-    decision_on,
-    inputs_of,
     proposal_of,
     verdict_on,
 )
@@ -52,7 +53,7 @@ from edge_agent.round import Moment, Round
 from edge_agent.sensing import Belief, Fix, Reading, Remembered, Scan, Sensing, limits_at
 from edge_agent.shown import Screen, day_shown
 from edge_agent.uplink import Uplink
-from shared import wire
+from shared.contracts import Plan
 from shared.labels import LabelRefused
 from shared.ledger import Decision
 from shared.messages import (
@@ -62,18 +63,19 @@ from shared.messages import (
     Decided,
     EstimatesMoved,
     Numbered,
+    PersonForgotten,
     PlanPushed,
     PlanRefused,
     Presence,
     Resequenced,
     RoadsChanged,
     WindowTold,
+    WorkAmended,
 )
 from shared.quantities import EpochMs
 from shared.routes import BadRoute
 from shared.steps import Consequences, Envelope, JobFailed, LinkDown, LinkUp, Now, Row, Saved, Wake
 from shared.streams import Take
-from shared.work import AgentId
 
 FORESEE_EVERY_MS = 60_000
 """A prediction costs a few milliseconds of a small processor; once a minute is seldom enough and follows any delay."""
@@ -82,31 +84,6 @@ FORESEE_BEFORE_MS = 1_800_000
 DEVIATION_AT_MOST_EVERY_MS = 15_000
 REMEMBER_EVERY_MS = 60_000
 """How often the last place and the metres driven are committed."""
-KEEP_AT_MOST_EVERY_MS = 900_000
-"""The same rule forbidding a better order is written down once a quarter of an hour, not every minute."""
-
-
-class Identity(msgspec.Struct, frozen=True):
-    """Who this agent is. `boot` names the life of its store, `life` that of this process."""
-
-    agent: AgentId
-    region: str
-    boot: str
-    life: str
-    kind: str = "vehicle"
-    version: str = ""
-    zone: tzinfo = UTC
-    clock_speed: float = 1.0
-
-
-class DeadLetter(msgspec.Struct, frozen=True):
-    """A signed command whose heading we understand and whose message we do not: its sender is newer than we are.
-
-    It takes its place in the stream, or nothing after it would ever be heard.
-    """
-
-    heading: wire.Heading
-    why: str
 
 
 class _Foreseeing(msgspec.Struct, frozen=True):
@@ -133,10 +110,11 @@ class AgentCore:
         self._kind = kind_named(identity.kind)
         self._uplink = Uplink(identity.agent, identity.region, identity.boot, identity.life, saved)
         self._answers = Answers(saved.get("answered", {}))
-        self._round = Round(saved)
+        self._access = Access(saved)
+        self._round = Round(saved, identity.zone)
         self._said = read_part(saved.get("day", {}), "said", SaidToHub) or SaidToHub()
         own = saved.get("agent", {})
-        self._books = read_part(own, "books", Books) or Books()
+        self._chain = Chain(identity.agent, own)
         self._remembered = read_part(own, "place", Remembered) or Remembered()
         self._written = self._parts()
 
@@ -153,14 +131,21 @@ class AgentCore:
         self._outlook: Outlook | None = None
         self._improving: _Improving | None = None
         self._asked_in_vain: tuple[int, int] | None = None
-        self._have_roads_changed = False
-        self._kept_at_ms: dict[str, int] = {}
+        self._has_news = ""
 
         self.refused: Counter[str] = Counter()
         self._screen = Screen()
         self._steps = 0
         self._now = Now(EpochMs(0), 0)
         self._out = Consequences()
+
+    @property
+    def _plan(self) -> Plan | None:
+        return None if self._round.work is None else self._round.work.plan
+
+    @property
+    def _moment(self) -> Moment:
+        return Moment(self._now.domain_ms, self._belief)
 
     # What the shell asks.
 
@@ -182,7 +167,7 @@ class AgentCore:
                     self._out.answers[place] = answer
         self._observe(has_read)
         self._foresee()
-        self._out.rows += self._uplink.hand_over_telemetry()
+        self._hand_over()
         self._out.envelopes += self._uplink.acknowledgement()
         self._show()
         self._write_down()
@@ -194,12 +179,13 @@ class AgentCore:
 
     def wake(self, now: Now) -> Wake:
         """The next look ahead in domain time, the next repeat in real time."""
-        domain, work, day = None, self._round.work, self._round.day
+        work, day = self._round.work, self._round.day
+        domain = _earlier(self._round.tick_ms(), self._access.expires_ms(self._plan, day))
         if work is not None and day.shown and day.shift != "ended":
-            domain = max(self._looked_at_ms + FORESEE_EVERY_MS, now.domain_ms + 1)
+            look = max(self._looked_at_ms + FORESEE_EVERY_MS, now.domain_ms + 1)
             starts = work.plan.depart_ms - FORESEE_BEFORE_MS
-            if day.shift == "waiting" and now.domain_ms < starts:
-                domain = starts
+            is_early = day.shift == "waiting" and now.domain_ms < starts
+            domain = _earlier(domain, starts if is_early else look)
         return Wake(domain, self._uplink.due_at(now.real_ms))
 
     def durable(self) -> dict[str, Any]:
@@ -209,6 +195,7 @@ class AgentCore:
             "told": {} if self._round.work is None else self._round.work.told,
             "visits": self._round.visits,
             "answered": self._answers.given,
+            "objects": self._round.proofs.kept,
             **self._uplink.durable(),
         }
 
@@ -221,9 +208,10 @@ class AgentCore:
             "plan_version": self._round.plan_version,
             "visits": len(self._round.visits),
             "stops_to_come": len(self._round.day.shown),
-            "decisions": self._books.decisions,
+            "decisions": self._chain.books.decisions,
             "arcs_changed_today": self._round.day.arcs_used,
             "relocations": self._sensing.relocations,
+            "object_bytes_on_board": self._round.proofs.bytes_on_board,
         }
         found |= {f"refused_{name}": count for name, count in sorted(self.refused.items())}
         found |= {f"refused_{name}": count for name, count in sorted(self._sensing.refused.items())}
@@ -262,7 +250,7 @@ class AgentCore:
             case JobFailed():
                 self._take_failed(event)
             case _:
-                raise AssertionError(f"no such event: {event!r}")
+                raise AssertionError(f"no such event: {type(event).__name__}")
         return None
 
     # Commands.
@@ -273,12 +261,10 @@ class AgentCore:
         if take is not Take.NEW:
             self.refused["StreamUnknown" if take is None else f"Command{take.value.capitalize()}"] += 1
             return
-        is_stale = numbered.epoch < self._books.epoch
-        if numbered.epoch > self._books.epoch:
-            self._books = msgspec.structs.replace(self._books, epoch=numbered.epoch)
+        is_stale = self._chain.is_over(numbered.epoch)
         match numbered.message:
             case PlanPushed() as pushed:
-                stale = f"epoch {numbered.epoch} is over, {self._books.epoch} acts now" if is_stale else ""
+                stale = f"epoch {numbered.epoch} is over, {self._chain.books.epoch} acts now" if is_stale else ""
                 self._judge_plan(pushed, stale)
             case _ if is_stale:
                 self.refused["EpochOver"] += 1
@@ -286,8 +272,13 @@ class AgentCore:
                 self._take_window(told)
             case RoadsChanged() as roads:
                 self._take_roads(roads)
+            case WorkAmended() as amended:
+                self._has_news = self._round.take_amendment(amended, self._moment) or self._has_news
+            case PersonForgotten() as forgotten:
+                self._round.forget(forgotten, self._moment)
             case _:
                 self.refused["NotACommand"] += 1
+        self._pass_on()
 
     def _take_dead_letter(self, letter: DeadLetter) -> None:
         heading = letter.heading
@@ -305,7 +296,6 @@ class AgentCore:
             self._say(PlanRefused(plan.plan_version, f"plan {plan.plan_version} refused: {why}"))
         elif self._round.take_plan(plan):
             self._said = SaidToHub()
-        self._pass_on()
 
     def _take_window(self, told: WindowTold) -> None:
         refusal = self._round.take_window(told)
@@ -315,23 +305,25 @@ class AgentCore:
         # The estimates stand as they are, but against another window: weigh again, and do not cry late twice.
         risks = {stop_id: risk for stop_id, risk in self._said.risks.items() if stop_id != told.stop_id}
         self._said = msgspec.structs.replace(self._said, risks=risks)
-        self._pass_on()
 
     def _take_roads(self, roads: RoadsChanged) -> None:
         refusal = self._round.take_roads(roads)
         if refusal:
             self.refused[refusal] += 1
-            return
-        self._have_roads_changed = True
-        self._pass_on()
+        else:
+            self._has_news = "the roads have changed"
 
     # The driver's page.
 
     def _answer(self, asked: Asked) -> Reply:
+        if isinstance(asked.said, SessionSaid):
+            # Neither code nor token is kept for repeating the answer; the same token let in twice is let in once.
+            self._screen.is_stale = True
+            return self._access.ask(asked.said, self._plan, self._now)
         known = self._answers.before(asked)
         if known is not None:
             return known
-        reply = self._round.obey(asked.said, Moment(self._now.domain_ms, self._belief))
+        reply = self._round.obey(asked.said, self._moment)
         self._out.rows += self._answers.remember(asked, reply, self._now.domain_ms)
         self._screen.is_stale = True
         self._pass_on()
@@ -341,10 +333,10 @@ class AgentCore:
         """Give the page the day, when something of it has changed."""
         if not self._screen.is_stale:
             return
-        work, visits, expected = self._round.work, self._round.visits, self._outlook.estimates if self._outlook else ()
-        plan, told = (None, {}) if work is None else (work.plan, work.told)
-        day = day_shown(self.identity.agent, plan, self._round.day, visits, told, expected, self._uplink.is_up)
-        self._out.envelopes += self._screen.shows(day)
+        the_round, expected = self._round, self._outlook.estimates if self._outlook else ()
+        agent, is_up, moves = self.identity.agent, self._uplink.is_up, the_round.is_moving
+        day = day_shown(agent, the_round.work, the_round.day, the_round.visits, expected, is_up, moves)
+        self._out.envelopes += [*self._screen.admits(self._access.entry(self._plan)), *self._screen.shows(day)]
 
     # Readings.
 
@@ -368,6 +360,9 @@ class AgentCore:
         """What the devices say together now, and what that says about where the van is in its work."""
         now_ms = self._now.domain_ms
         self._belief = self._sensing.believe(now_ms)
+        if self._round.tick(self._belief, now_ms) | self._access.expire(self._plan, self._round.day, now_ms):
+            self._screen.is_stale = True
+            self._pass_on()
         if not has_read:
             return
         if now_ms - self._remembered_at_ms >= REMEMBER_EVERY_MS:
@@ -456,14 +451,14 @@ class AgentCore:
         if not self._kind.resequences or self._improving is not None or not (is_driving or is_overdue):
             return
         try:
-            case = case_of(outlook)
+            case = case_of(outlook, self._has_news)
         except BadRoute:
             self.refused["BadRoute"] += 1
             return
         if case is None:
             return
         is_in_trouble = is_worth_asking(case.trouble, plan.freedom, self._asked_in_vain, now_ms)
-        if is_in_trouble or self._have_roads_changed:
+        if is_in_trouble or self._has_news:
             seed = crc32(f"{self.identity.agent}/{plan.plan_version}/{now_ms}".encode())
             job = case.question(self._need("improve"), seed)
             self._improving = _Improving(job, self._version, case)
@@ -482,7 +477,7 @@ class AgentCore:
     def _weigh(self, question: _Improving, improved: Improved) -> None:
         """Take a better order, or leave it: by the oracle, the contract and what the driver has said."""
         self._asked_in_vain = (self._now.domain_ms, question.case.trouble.weighted_s)
-        self._have_roads_changed = False
+        self._has_news = ""
         proposal = proposal_of(question.case, improved)
         if proposal is None:
             self.refused["OrderNotAllowed"] += 1
@@ -499,17 +494,14 @@ class AgentCore:
 
     def _keep(self, verdict: Verdict, job: Improve, improved: Improved) -> None:
         """A better order is known and may not be taken: written down, because somebody may ask why."""
-        now_ms = self._now.domain_ms
-        if now_ms - self._kept_at_ms.get(verdict.rule, -KEEP_AT_MOST_EVERY_MS) < KEEP_AT_MOST_EVERY_MS:
-            return
-        self._kept_at_ms[verdict.rule] = now_ms
-        self._say(Decided(self._decide(verdict, job, improved)))
+        if not self._chain.has_said(verdict.rule, self._now.domain_ms):
+            self._say(Decided(self._decide(verdict, job, improved)))
 
     def _change_order(self, verdict: Verdict, job: Improve, improved: Improved, foreseen: Foreseen) -> None:
         """Show the driver the better order, and tell the hub what it means for everybody."""
         now_ms, day = self._now.domain_ms, self._round.day
         decision = self._decide(verdict, job, improved)
-        change = change_by(verdict, day, f"{self.identity.agent}-{self._books.decisions}", now_ms)
+        change = change_by(verdict, day, f"{self.identity.agent}-{self._chain.books.decisions}", now_ms)
         self._round.reorder(change, len(verdict.proposal.new_arcs))
         bearing = msgspec.structs.replace(job.bearing, order=change.after)
         self._outlook = outlook = look(bearing, change.after, foreseen, self._round.learned, now_ms)
@@ -522,15 +514,9 @@ class AgentCore:
 
     def _decide(self, verdict: Verdict, job: Improve, improved: Improved) -> Decision:
         """Write a decision into the chain."""
-        outlook, now_ms = self._outlook, self._now.domain_ms
+        outlook, belief, is_up = self._outlook, self._belief, self._uplink.is_up
         assert outlook is not None, "a case is made of a look ahead"
-        inputs = inputs_of(job.bearing, outlook, self._belief, self._uplink.is_up, now_ms)
-        model = outlook.foreseen.model
-        decision = decision_on(
-            verdict, self.identity.agent, self._books, inputs, model, job.seed, improved.iterations, now_ms
-        )
-        self._books = msgspec.structs.replace(self._books, link=decision.link(), decisions=self._books.decisions + 1)
-        return decision
+        return self._chain.decide(verdict, job, improved, outlook, belief, is_up, self._now.domain_ms)
 
     # Speaking and keeping.
 
@@ -550,9 +536,17 @@ class AgentCore:
             if self._outlook is not None:
                 self._outlook = without_done(self._outlook, self._round.day.shown)
 
+    def _hand_over(self) -> None:
+        """Let telemetry and pictures go as the link takes them; when all is said, nothing old is left to forget."""
+        now_ms = self._now.domain_ms
+        self._out.rows += self._uplink.hand_over_telemetry()
+        self._out.rows += self._uplink.hand_over_objects(self._round.proofs, self._chain.books.epoch, now_ms)
+        if self._uplink.has_said_all:
+            self._out.rows += self._round.close_forgetting()
+
     def _say(self, event: AgentEvent) -> None:
         """Number an event and keep it until the hub has it. Committed before it is sent."""
-        self._out.rows += self._uplink.say(event, self._books.epoch, self._now.domain_ms)
+        self._out.rows += self._uplink.say(event, self._chain.books.epoch, self._now.domain_ms)
 
     def _need(self, what: str) -> str:
         self._questions += 1
@@ -561,8 +555,9 @@ class AgentCore:
     def _parts(self) -> Parts:
         return {
             **self._round.parts(),
+            **self._access.parts(),
             ("day", "said"): self._said,
-            ("agent", "books"): self._books,
+            **self._chain.parts(),
             ("agent", "place"): self._remembered,
         }
 
@@ -570,3 +565,7 @@ class AgentCore:
         parts = self._parts()
         self._out.rows += changed_rows(self._written, parts)
         self._written = parts
+
+
+def _earlier(one: int | None, other: int | None) -> int | None:
+    return min((at for at in (one, other) if at is not None), default=None)

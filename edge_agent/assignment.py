@@ -17,7 +17,10 @@ from shared.work import AgentId, Stop, StopId
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Assignment:
-    """A plan as it stands now: `newer_legs` are None until the roads have changed, `told` holds windows told since.
+    """A plan as it stands now, amendments included.
+
+    `newer_legs` are None until the roads have changed, `told` holds windows told since, `withdrawn` stops of the plan
+    that are not to be visited any more and whose parcels are still on board.
 
     Raises LegTimesWrong when the leg times in force are no matrix.
     """
@@ -25,6 +28,7 @@ class Assignment:
     plan: Plan
     newer_legs: LegTimes | None = None
     told: Mapping[StopId, TimeWindow] = field(default_factory=dict)
+    withdrawn: tuple[Stop, ...] = ()
     stops: Mapping[StopId, Stop] = field(init=False)
     matrix: npt.NDArray[np.int32] = field(init=False)
 
@@ -71,7 +75,7 @@ def roads_objection(work: Assignment | None, roads: RoadsChanged) -> str:
     if work is None or roads.plan_version != work.plan.plan_version:
         return "PlanOfRoadsUnknown"
     is_newer = roads.legs.roads_version > work.legs.roads_version
-    if not is_newer or set(roads.legs.places) != set(work.plan.legs.places):
+    if not is_newer or not set(roads.legs.places) >= set(work.stops):
         return "RoadsNotNewer"
     try:
         roads.legs.matrix()

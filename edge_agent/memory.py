@@ -17,7 +17,7 @@ from shared.ledger import FIRST_LINK
 from shared.messages import Estimate
 from shared.quantities import EpochMs, Position
 from shared.steps import Row
-from shared.work import StopId
+from shared.work import Stop, StopId
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -44,6 +44,14 @@ class Refused(msgspec.Struct, frozen=True):
     new_arcs: tuple[tuple[StopId, StopId], ...]
 
 
+class Override(msgspec.Struct, frozen=True):
+    """The driver goes, or went, to `stop_id` when the page showed `instead_of` first; since `at_ms`."""
+
+    stop_id: StopId
+    instead_of: StopId
+    at_ms: EpochMs
+
+
 class Day(msgspec.Struct, frozen=True):
     """Where the day stands: planned, shown and driven order are three facts.
 
@@ -51,10 +59,14 @@ class Day(msgspec.Struct, frozen=True):
     depot) and `left_ms` when its work ended; `set_off_ms` when the leg under way began. `said_heading` is where the
     driver said he was going, which outlives a stand at another stop that came to nothing. `before_override` is the
     order shown before the van went elsewhere, to come back to should that come to nothing too; empty when it did not.
+    `held` is the order the page still shows because the van moves; empty when it shows `shown`. `override` is the visit
+    under way that the page had not shown next, `question` the one the driver is asked about. `forgetting` names stops
+    whose person is to be forgotten once the van has left them.
     """
 
     planned: tuple[StopId, ...] = ()
     shown: tuple[StopId, ...] = ()
+    held: tuple[StopId, ...] = ()
     before_override: tuple[StopId, ...] = ()
     driven: tuple[StopId, ...] = ()
     shift: str = "waiting"
@@ -74,6 +86,39 @@ class Day(msgspec.Struct, frozen=True):
     refused: tuple[Refused, ...] = ()
     arcs_used: int = 0
     changed_ms: EpochMs | None = None
+    ended_ms: EpochMs | None = None
+    override: Override | None = None
+    question: Override | None = None
+    amendments: int = 0
+    forgetting: tuple[StopId, ...] = ()
+
+
+class Session(msgspec.Struct, frozen=True):
+    """A phone that gave the shift's code; its token is known by its SHA-256 only."""
+
+    token_digest: str
+    opened_ms: EpochMs
+
+
+class Admission(msgspec.Struct, frozen=True):
+    """Who was let into the page of one day's shift, and how many wrong codes were given since."""
+
+    day: str = ""
+    sessions: tuple[Session, ...] = ()
+    wrong_codes: int = 0
+
+
+class Shipping(msgspec.Struct, frozen=True):
+    """Signatures and photographs on their way to the hub, by key; so many pieces of the first have left."""
+
+    waiting: tuple[str, ...] = ()
+    parts_left: int = 0
+
+
+class Withdrawn(msgspec.Struct, frozen=True):
+    """Stops of the plan that are not to be visited any more; what they were to get is still on board."""
+
+    stops: tuple[Stop, ...] = ()
 
 
 class Books(msgspec.Struct, frozen=True):

@@ -39,6 +39,7 @@ class Case(msgspec.Struct, frozen=True):
     problem: RouteProblem
     plain: RouteProblem
     trouble: Trouble
+    news: str = ""
 
     @property
     def start(self) -> StopId:
@@ -73,17 +74,20 @@ class Verdict(msgspec.Struct, frozen=True):
     @property
     def cause(self) -> str:
         """What was wrong with the order before."""
-        return trouble(self.case.problem, self.proposal.before_cost).words or "the roads have changed"
+        return trouble(self.case.problem, self.proposal.before_cost).words or self.case.news
 
 
-def case_of(outlook: Outlook) -> Case | None:
-    """The present order as a case; None when fewer than two stops may be re-ordered. Raises BadRoute."""
+def case_of(outlook: Outlook, news: str = "") -> Case | None:
+    """The present order as a case; None when fewer than two stops may be re-ordered. Raises BadRoute.
+
+    `news` says what has changed around it, for an order that is in no trouble.
+    """
     bearing = outlook.bearing
     if len(orders_beyond(bearing)) < 2:
         return None
     plain = route_problem(bearing, outlook.spans)
     problem = with_margins(plain, bearing, outlook.estimates)
-    return Case(bearing, problem, plain, trouble(problem, evaluate(problem, problem.order)))
+    return Case(bearing, problem, plain, trouble(problem, evaluate(problem, problem.order)), news)
 
 
 def proposal_of(case: Case, improved: Improved) -> Proposal | None:

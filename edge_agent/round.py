@@ -4,34 +4,62 @@ What came of it is told afterwards (`Round.tidings`): the round knows neither th
 """
 
 from collections.abc import Mapping
+from dataclasses import replace
+from datetime import UTC, tzinfo
 from typing import NamedTuple
 
 import msgspec
 
-from edge_agent import learning, turns
+from edge_agent import forgetting, learning, turns
+from edge_agent.amending import Amended, amend, placed
 from edge_agent.assignment import Assignment, plan_objection, read_told, roads_objection
-from edge_agent.dialogue import ChangeSaid, HeadingSaid, OutcomeSaid, Reply, Said, ShiftSaid
-from edge_agent.memory import Change, Day, Learned, Parts, read_part
+from edge_agent.dialogue import (
+    ChangeSaid,
+    HeadingSaid,
+    ObjectSaid,
+    OutcomeSaid,
+    OverrideSaid,
+    Reply,
+    Said,
+    ScanSaid,
+    ShiftSaid,
+)
+from edge_agent.foresight import bearing_of
+from edge_agent.memory import Change, Day, Learned, Parts, Withdrawn, read_part
 from edge_agent.outlook import Bearing, Foreseen
+from edge_agent.proofs import Proofs
+from edge_agent.reasons import in_english
 from edge_agent.sensing import Belief
 from edge_agent.visiting import parcel_read, visit_of
-from edge_agent.whereabouts import LeftAgain, Near, SetOff, StandsAt, has_begun, observe
+from edge_agent.whereabouts import LeftAgain, Near, SetOff, StandsAt, has_begun, is_moving, observe
 from shared.contracts import LegTimes, Plan
+from shared.labels import LabelRefused
 from shared.messages import (
     AgentEvent,
+    AmendmentTaken,
     Arrived,
     ChangeAnswered,
     HeadingTo,
+    OverrideExplained,
+    PersonForgotten,
     PlanPushed,
     PlanTaken,
     RoadsChanged,
     ShiftChanged,
     Visited,
     WindowTold,
+    WorkAmended,
 )
 from shared.quantities import EpochMs
 from shared.steps import Row, Saved
 from shared.work import AgentId, Stop, StopId, Visit, missing_from_proof
+
+ANSWER_WITHIN_MS = 1_200_000
+"""A driver who has not said why after 20 minutes has other things to do, and is not asked again."""
+MOTION_KNOWN_FOR_MS = 30_000
+"""A van that moved when its devices fell silent is taken to move for so long; then unknown counts as standing."""
+TAKES_UNKNOWN_PICTURES = True
+"""Until every simulated driver hands in what it signs and photographs."""
 
 
 class Moment(NamedTuple):
@@ -55,20 +83,27 @@ class Tidings(msgspec.Struct, frozen=True):
 class Round:
     """The work assigned, how far it is done, and what it has taught."""
 
-    def __init__(self, saved: Saved) -> None:
-        """From everything the store held."""
+    def __init__(self, saved: Saved, zone: tzinfo = UTC) -> None:
+        """From everything the store held; `zone` is where the driver's clock hangs."""
+        self._zone = zone
         kept = saved.get("plan", {})
         plan = read_part(kept, "plan", Plan)
         self._work: Assignment | None = None
         if plan is not None:
-            self._work = Assignment(plan, read_part(kept, "legs", LegTimes), read_told(saved.get("told", {})))
+            legs, told = read_part(kept, "legs", LegTimes), read_told(saved.get("told", {}))
+            withdrawn = read_part(kept, "withdrawn", Withdrawn) or Withdrawn()
+            self._work = Assignment(plan, legs, told, withdrawn.stops)
         self._day = read_part(saved.get("day", {}), "day", Day) or Day()
         self._learned = read_part(saved.get("agent", {}), "learned", Learned) or Learned()
         self._visits = {
             StopId(key): msgspec.json.decode(value, type=Visit)
             for key, value in sorted(saved.get("visits", {}).items())
         }
+        self._proofs = Proofs(saved)
+        self._forgotten = dict.fromkeys(sorted(saved.get(forgetting.ROOM, {})))
         self._near: Near | None = None
+        self._is_moving = bool(self._day.held)
+        self._motion_known_ms: int | None = None
         self._sayings = learning.Sayings()
         self._events: list[AgentEvent] = []
         self._rows: list[Row] = []
@@ -95,6 +130,16 @@ class Round:
         return self._visits
 
     @property
+    def proofs(self) -> Proofs:
+        """The signatures and photographs on board."""
+        return self._proofs
+
+    @property
+    def is_moving(self) -> bool:
+        """Whether the van moves, as far as anybody knows."""
+        return self._is_moving
+
+    @property
     def plan_version(self) -> int:
         """The version of the plan driven; 0 before the first."""
         return 0 if self._work is None else self._work.plan.plan_version
@@ -105,8 +150,10 @@ class Round:
         return {
             ("plan", "plan"): None if work is None else work.plan,
             ("plan", "legs"): None if work is None else work.newer_legs,
+            ("plan", "withdrawn"): None if work is None or not work.withdrawn else Withdrawn(work.withdrawn),
             ("day", "day"): self._day,
             ("agent", "learned"): self._learned,
+            **self._proofs.parts(),
         }
 
     def tidings(self) -> Tidings:
@@ -135,11 +182,12 @@ class Round:
         if former is not None:
             self._rows += [Row("told", stop_id, None) for stop_id in former.told]
         if former is None or former.plan.day != plan.day:
-            self._rows += [Row("visits", stop_id, None) for stop_id in self._visits]
+            self._rows += [*(Row("visits", stop_id, None) for stop_id in self._visits), *self._proofs.begin_day()]
+            self._explain("no_answer")
             self._visits, self._day = {}, Day()
             self._learned = learning.on_another_day(self._learned, plan.day)
         self._work = Assignment(plan)
-        self._day = turns.planned(self._day, tuple(stop.stop_id for stop in plan.stops), self._visits)
+        self._change_day(turns.planned(self._day, tuple(stop.stop_id for stop in plan.stops), self._visits))
         self._moved_on = f"plan {plan.plan_version} taken"
         return True
 
@@ -148,7 +196,7 @@ class Round:
         work, stop_id = self._work, told.stop_id
         if work is None or stop_id not in work.stops:
             return "StopUnknown"
-        self._work = Assignment(work.plan, work.newer_legs, {**work.told, stop_id: told.told})
+        self._work = replace(work, told={**work.told, stop_id: told.told})
         self._rows.append(Row("told", stop_id, msgspec.json.encode(told.told)))
         self._moved_on = "a window was told"
         return ""
@@ -158,15 +206,105 @@ class Round:
         refusal = roads_objection(self._work, roads)
         if self._work is None or refusal:
             return refusal
-        self._work = Assignment(self._work.plan, roads.legs, self._work.told)
+        self._work = replace(self._work, newer_legs=roads.legs)
         self._moved_on = "roads changed"
         return ""
+
+    def take_amendment(self, said: WorkAmended, at: Moment) -> str:
+        """Other work is wanted: take what can be taken and say what cannot; the news in words, empty when it is none.
+
+        A new stop goes where it costs least, until the kernel knows better.
+        """
+        work = self._work
+        if work is None:
+            stops = (*(stop.stop_id for stop in said.stops), *said.withdrawn)
+            refused = tuple((stop_id, "there is no plan yet") for stop_id in stops)
+            self._events.append(AmendmentTaken(said.plan_version, (), refused, ()))
+            return ""
+        day = self._day
+        made = amend(work, said, turns.under_way(day), self._visits, day.shift == "ended")
+        if made.wish is not None:
+            self._amend(work, made, at)
+        self._events.append(AmendmentTaken(said.plan_version, made.taken, made.refused, self._day.shown))
+        return "" if made.wish is None else "the work has changed"
+
+    def _amend(self, former: Assignment, made: Amended, at: Moment) -> None:
+        assert made.wish is not None, "only what changes the work is put into it"
+        work, day = made.work, self._day
+        self._rows += [Row("told", stop_id, None) for stop_id in former.told if stop_id not in work.told]
+        self._work = work
+        remaining = tuple(stop_id for stop_id in day.shown if stop_id not in made.withdrawn)
+        order = remaining + made.added
+        wider = msgspec.structs.replace(day, shown=order)
+        bearing = bearing_of(work, wider, self._learned, at.belief, self._zone, at.now_ms) if made.added else None
+        if bearing is not None:
+            order = placed(bearing, made.added)
+        agreed = day.shown if day.change is None else day.change.before
+        change = Change(
+            f"{work.plan.agent}-{work.plan.plan_version}.{day.amendments + 1}",
+            at.now_ms,
+            in_english(made.wish, self._zone),
+            tuple(stop_id for stop_id in agreed if stop_id in order),
+            order,
+            reason=made.wish,
+        )
+        self._change_day(turns.amended(day, order, change))
+        self._moved_on = "the work was amended"
+
+    def forget(self, said: PersonForgotten, at: Moment) -> None:
+        """Erase what is personal about these stops, of the one under way once the van has left it.
+
+        Stops still to come are not visited any more: nobody knows for whom.
+        """
+        work = self._work
+        if work is None:
+            return
+        known = {*work.stops, *(stop.stop_id for stop in work.withdrawn)} & set(said.stop_ids)
+        to_come = tuple(s for s in self._day.shown if s in known and s != turns.under_way(self._day))
+        if to_come:
+            self.take_amendment(WorkAmended(work.plan.plan_version, withdrawn=to_come), at)
+        self._day = turns.to_forget(self._day, known.union(self._day.forgetting))
+        self._forget_left()
+
+    def _forget_left(self) -> bool:
+        """Erase whom nothing needs any more; True when there was anybody."""
+        work, day = self._work, self._day
+        stays = {turns.under_way(day), None if day.shift == "ended" else day.from_place}
+        left = {stop_id for stop_id in day.forgetting if stop_id not in stays}
+        if work is None or not left:
+            return False
+        if day.from_place in left:
+            day = msgspec.structs.replace(day, from_position=None)
+        self._day = turns.to_forget(day, set(day.forgetting) - left)
+        self._work = replace(
+            work,
+            plan=forgetting.forgotten_in(work.plan, left),
+            withdrawn=tuple(
+                forgetting.forgotten_stop(stop, work.plan.depot) if stop.stop_id in left else stop
+                for stop in work.withdrawn
+            ),
+        )
+        for stop_id in sorted(left & set(self._visits)):
+            self._visits[stop_id] = forgetting.forgotten_visit(self._visits[stop_id])
+            self._rows.append(Row("visits", stop_id, msgspec.json.encode(self._visits[stop_id])))
+        self._rows += [*self._proofs.forget(left), *(Row(forgetting.ROOM, stop_id, b"1") for stop_id in sorted(left))]
+        self._forgotten |= dict.fromkeys(sorted(left))
+        self._moved_on = "somebody was forgotten"
+        return True
+
+    def close_forgetting(self) -> list[Row]:
+        """Nothing waits for the hub any more that was said before somebody was forgotten."""
+        rows = [Row(forgetting.ROOM, stop_id, None) for stop_id in self._forgotten]
+        self._forgotten = {}
+        return rows
 
     # What the driver says.
 
     def obey(self, said: Said, at: Moment) -> Reply:
         """Do what the driver says, or say why not."""
         work = self._work
+        if isinstance(said, ScanSaid):
+            return self._scan(said)
         if work is None:
             return Reply(409, "No plan yet", "the hub has not sent today's work; it comes by itself")
         match said:
@@ -178,8 +316,12 @@ class Round:
                 return self._answer_change(said, at)
             case OutcomeSaid():
                 return self._end_visit(said, work, at)
+            case ObjectSaid():
+                return self._keep(said)
+            case OverrideSaid():
+                return self._hear_why(said)
             case _:
-                return Reply(404, "Not yet", f"this agent does not know what to do with '{type(said).__name__}'")
+                raise AssertionError(f"not the round's to answer: {type(said).__name__}")
 
     def _turn_shift(self, now_is: str, at: Moment) -> Reply:
         turned = turns.shift_turned(self._day, now_is, at.now_ms)
@@ -209,7 +351,7 @@ class Round:
         if change is None or change.change_id != said.change_id:
             return Reply(409, "No such change", f"change '{said.change_id}' is not the one waiting for an answer")
         if said.answer == "refused":
-            self._day = turns.change_refused(day, change, at.now_ms)
+            self._change_day(turns.change_refused(day, change, at.now_ms))
             self._moved_on = "the driver refused a change"
         else:
             self._day = turns.change_seen(day)
@@ -227,8 +369,45 @@ class Round:
         missing = missing_from_proof(stop, visit)
         if missing:
             return Reply(422, "Proof incomplete", f"{said.outcome.value} at {stop.address} lacks {'; '.join(missing)}")
+        unknown = [] if TAKES_UNKNOWN_PICTURES else self._proofs.missing(said)
+        if unknown:
+            detail = f"{' and '.join(unknown)} is not on board; make it again, then say the outcome"
+            return Reply(422, "Object unknown", detail)
         self._record(visit, stop, work, at)
+        self._rows += self._proofs.visited(said)
         return Reply(200)
+
+    def _keep(self, said: ObjectSaid) -> Reply:
+        refusal = None if self._proofs.holds(said) else self._not_to_come(StopId(said.stop_id))
+        if refusal is not None:
+            return refusal
+        reply, rows = self._proofs.keep(said)
+        self._rows += rows
+        return reply
+
+    def _scan(self, said: ScanSaid) -> Reply:
+        try:
+            parcel = self.scan(said.text)
+        except LabelRefused as wrong:
+            return Reply(422, type(wrong).__name__, str(wrong))
+        stops = () if self._work is None else self._work.plan.stops
+        mine = [s.stop_id for s in stops if any(parcel == each.barcode for each in s.parcels)]
+        first = next((stop_id for stop_id in self._day.shown if stop_id in mine), mine[0] if mine else None)
+        return Reply(200, found={"parcel": parcel, "stop_id": first})
+
+    def _hear_why(self, said: OverrideSaid) -> Reply:
+        question = self._day.question
+        if question is None or question.stop_id != said.stop_id:
+            return Reply(409, "No such question", f"nobody asks why '{said.stop_id}' came first, or not any more")
+        self._explain(said.reason, said.words)
+        return Reply(200)
+
+    def _explain(self, reason: str, words: str = "") -> None:
+        """Say why the driver went elsewhere, if that is asked; it is asked once."""
+        question = self._day.question
+        if question is not None:
+            self._events.append(OverrideExplained(question.stop_id, question.instead_of, reason, words))
+            self._day = turns.override_explained(self._day)
 
     def _not_to_come(self, stop_id: StopId) -> Reply | None:
         if stop_id in self._visits:
@@ -240,10 +419,36 @@ class Round:
 
     # What the devices show.
 
-    def scan(self, text: str) -> None:
-        """A label was read at hand. Raises LabelRefused."""
+    def scan(self, text: str) -> str:
+        """A label was read at hand; its barcode as plans write it. Raises LabelRefused."""
         expected = [] if self._work is None else [self._work.stops[stop_id] for stop_id in self._day.shown]
-        self._day = turns.scanned(self._day, parcel_read(text, expected))
+        parcel = parcel_read(text, expected)
+        self._day = turns.scanned(self._day, parcel)
+        return parcel
+
+    def tick(self, belief: Belief, now_ms: EpochMs) -> bool:
+        """Notice what comes with time alone: the van stands, a question is too old, somebody can be forgotten.
+
+        True when the page or the hub must hear of it.
+        """
+        was_moving, moves = self._is_moving, is_moving(belief)
+        if moves is not None or self._motion_known_ms is None:
+            self._motion_known_ms = now_ms
+        if moves is not None or now_ms - self._motion_known_ms > MOTION_KNOWN_FOR_MS:
+            self._is_moving = bool(moves)
+        if not self._is_moving:
+            self._day = turns.let_go(self._day)
+        question = self._day.question
+        is_too_old = question is not None and now_ms >= question.at_ms + ANSWER_WITHIN_MS
+        if is_too_old:
+            self._explain("no_answer")
+        has_forgotten = bool(self._day.forgetting) and self._forget_left()
+        return was_moving != self._is_moving or is_too_old or has_forgotten
+
+    def tick_ms(self) -> int | None:
+        """When something comes with time alone, in domain time; None when nothing is known to."""
+        question = self._day.question
+        return None if question is None else question.at_ms + ANSWER_WITHIN_MS
 
     def observe(self, belief: Belief, now_ms: EpochMs) -> None:
         """Follow the van by what is believed now: begun, set off, arrived, left again."""
@@ -267,11 +472,15 @@ class Round:
 
     def reorder(self, change: Change, arcs: int) -> None:
         """Another order is shown, which disturbs so many arcs."""
-        self._day = turns.reordered(self._day, change, arcs)
+        self._change_day(turns.reordered(self._day, change, arcs))
 
     def note(self, bearing: Bearing, foreseen: Foreseen) -> None:
         """Remember what the model said of the leg or stop under way, to learn from how it ends."""
         self._sayings = learning.noted(self._sayings, bearing, foreseen)
+
+    def _change_day(self, day: Day) -> None:
+        """Another order, not of the driver's own making: shown when the van stands."""
+        self._day = turns.hold(self._day, day) if self._is_moving else day
 
     def _head_for(self, stop_id: StopId, said: StopId | None, work: Assignment, at: Moment) -> None:
         """The van is under way to a stop; when another was shown first the driver overrides, which is information."""
@@ -280,7 +489,11 @@ class Round:
         stays_parked = work.shares_a_door(day.from_place, stop_id)
         self._day = turns.set_off(day, stop_id, said, stays_parked, at.now_ms, odometer_m)
         self._sayings = msgspec.structs.replace(self._sayings, leg=None)
-        self._events.append(HeadingTo(stop_id, turns.is_override(day, stop_id)))
+        instead = turns.instead_of(day, stop_id)
+        self._events.append(HeadingTo(stop_id, instead is not None))
+        if instead is not None and work.shares_a_door(instead, stop_id):
+            # Which of two doors of one house comes first is nothing to ask about.
+            self._day = msgspec.structs.replace(self._day, override=None)
         self._moved_on = f"heading to {stop_id}"
 
     def _arrive(self, stop_id: StopId, since_ms: EpochMs, work: Assignment, at: Moment) -> None:
@@ -313,6 +526,7 @@ class Round:
         self._learned = learning.from_stop(self._learned, self._sayings, stop, visit)
         self._visits[stop_id] = visit
         self._rows.append(Row("visits", stop_id, msgspec.json.encode(visit)))
+        self._explain("no_answer")
         self._day = turns.visited(self._day, visit, stop.position)
         self._near = None
         self._events.append(Visited(visit))

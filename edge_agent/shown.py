@@ -8,8 +8,10 @@ from typing import Any
 
 import msgspec
 
-from edge_agent.dialogue import DAY_TOPIC
+from edge_agent.assignment import Assignment
+from edge_agent.dialogue import DAY_TOPIC, ENTRY_TOPIC, Entry
 from edge_agent.memory import Day
+from edge_agent.turns import on_page
 from shared.contracts import Plan
 from shared.ledger import spoken
 from shared.messages import Estimate
@@ -25,10 +27,18 @@ class Screen:
         self.is_stale = True
         self._revision = 0
         self._shown = b""
+        self._entry: Entry | None = None
 
     def begin(self, now_ms: int) -> None:
         """Revisions count on from the instant a life begins, so that a page never takes a new day for an old one."""
         self._revision = now_ms
+
+    def admits(self, entry: Entry) -> list[Envelope]:
+        """Who may read the page, when it is others than before. It must be sent before the day."""
+        if entry == self._entry:
+            return []
+        self._entry = entry
+        return [Envelope(ENTRY_TOPIC, msgspec.json.encode(entry))]
 
     def shows(self, day: dict[str, Any]) -> list[Envelope]:
         """The day for the page under a new revision; nothing when the page shows it already."""
@@ -43,14 +53,18 @@ class Screen:
 
 def day_shown(
     agent: AgentId,
-    plan: Plan | None,
+    work: Assignment | None,
     day: Day,
     visits: Mapping[StopId, Visit],
-    told: Mapping[StopId, TimeWindow],
     estimates: Iterable[Estimate],
     link_is_up: bool,
+    is_moving: bool,
 ) -> dict[str, Any]:
-    """Everything the page shows but its revision and the present instant; stops in the order shown."""
+    """Everything the page shows but its revision and the present instant; stops in the order shown.
+
+    While the van moves that is the order it set off with, and nothing waits for an answer.
+    """
+    plan = None if work is None else work.plan
     found: dict[str, Any] = {
         "agent": agent,
         "plan_version": None,
@@ -62,13 +76,15 @@ def day_shown(
         "heading_to": day.heading_to,
         "at_stop": day.at_stop,
         "link_is_up": link_is_up,
+        "is_moving": is_moving,
+        "question": None if is_moving else _question(day),
         "stops": [],
         "done": [_done(visits[stop_id]) for stop_id in day.driven if stop_id in visits],
-        "change": _change(day, plan),
+        "change": None if day.held else _change(day, work),
     }
-    if plan is None:
+    if work is None or plan is None:
         return found
-    stops = {stop.stop_id: stop for stop in plan.stops}
+    stops = _known(work)
     expected = {estimate.stop_id: estimate for estimate in estimates}
     depot = plan.depot
     return found | {
@@ -83,25 +99,37 @@ def day_shown(
             "stem_s": depot.stem_s,
         },
         "stops": [
-            _stop(stops[stop_id], told.get(stop_id, stops[stop_id].told), expected.get(stop_id))
-            for stop_id in day.shown
+            _stop(stops[stop_id], work.told.get(stop_id, stops[stop_id].told), expected.get(stop_id))
+            for stop_id in on_page(day)
+            if stop_id in stops
         ],
     }
+
+
+def _known(work: Assignment) -> dict[StopId, Stop]:
+    """Withdrawn stops, too: the page may still show one while the van moves."""
+    return {stop.stop_id: stop for stop in (*work.withdrawn, *work.plan.stops)}
+
+
+def _question(day: Day) -> dict[str, Any] | None:
+    question = day.question
+    return None if question is None else {"stop_id": question.stop_id, "instead_of": question.instead_of}
 
 
 def _done(visit: Visit) -> dict[str, Any]:
     return {"stop_id": visit.stop_id, "outcome": visit.outcome, "left_ms": visit.left_ms}
 
 
-def _change(day: Day, plan: Plan | None) -> dict[str, Any] | None:
+def _change(day: Day, work: Assignment | None) -> dict[str, Any] | None:
     change = day.change
     if change is None:
         return None
-    addresses: dict[str, str] = {} if plan is None else {stop.stop_id: stop.address for stop in plan.stops}
+    addresses: dict[str, str] = {} if work is None else {s.stop_id: s.address for s in _known(work).values()}
     return {
         "change_id": change.change_id,
         "at_ms": change.at_ms,
         "why": spoken(change.why, addresses),
+        "reason": change.reason,
         "before": change.before,
         "after": change.after,
     }
@@ -134,6 +162,12 @@ def _stop(stop: Stop, told: TimeWindow, estimate: Estimate | None) -> dict[str, 
         "open_hours": stop.open_hours,
         "door_group": stop.door_group,
         "parcels": [parcel.barcode for parcel in stop.parcels],
+        "stow": {parcel.barcode: parcel.stow for parcel in stop.parcels if parcel.stow},
+        "door_code": stop.door_code,
+        "note": stop.note,
+        "safe_place": stop.safe_place,
+        "neighbour": stop.neighbour,
+        "attempt": stop.attempt,
         "litres": sum(parcel.litres for parcel in stop.parcels),
         "estimate": None if estimate is None else [estimate.p10_ms, estimate.p50_ms, estimate.p90_ms],
     }

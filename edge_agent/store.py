@@ -12,6 +12,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from edge_agent.forgetting import ROOM as FORGOTTEN
 from shared.logs import log
 from shared.steps import Row, Saved
 
@@ -47,9 +48,11 @@ class SqliteStore:
 
     def commit(self, rows: Sequence[Row]) -> None:
         """Keep all rows or none; on disk when it returns. Raises sqlite3.Error when the disk does not take them."""
+        must_erase = False
         self._db.execute("BEGIN IMMEDIATE")
         try:
             for row in rows:
+                must_erase = must_erase or row.room == FORGOTTEN
                 if row.value is None:
                     self._db.execute("DELETE FROM rooms WHERE room = ? AND key = ?", (row.room, row.key))
                 else:
@@ -62,6 +65,9 @@ class SqliteStore:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
             raise
+        if must_erase:
+            # Deleted rows are overwritten in the file; the log still has them until it is folded into it and cut off.
+            self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def close(self) -> None:
         """Fold the log into the file and let it go."""
@@ -116,6 +122,7 @@ def _checked(path: Path) -> sqlite3.Connection:
     try:
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")
+        db.execute("PRAGMA secure_delete = ON")
         found = db.execute("PRAGMA quick_check(1)").fetchone()[0]
         if found != "ok":
             raise sqlite3.DatabaseError(found)

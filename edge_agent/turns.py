@@ -3,11 +3,11 @@
 Every function takes the day as it was and gives the day as it is; nothing is said to anybody here.
 """
 
-from collections.abc import Container
+from collections.abc import Collection, Container
 
 import msgspec
 
-from edge_agent.memory import Change, Day, Refused
+from edge_agent.memory import Change, Day, Override, Refused
 from shared.quantities import EpochMs, Position
 from shared.work import StopId, Visit
 
@@ -29,16 +29,44 @@ def under_way(day: Day) -> StopId | None:
     return day.at_stop or day.heading_to
 
 
+def on_page(day: Day) -> tuple[StopId, ...]:
+    """The order the page shows: the one held while the van moves, else the order of the day."""
+    return day.held or day.shown
+
+
+def hold(before: Day, after: Day) -> Day:
+    """The day after a change while the van moves: the page goes on showing what it showed."""
+    return msgspec.structs.replace(after, held=on_page(before))
+
+
+def let_go(day: Day) -> Day:
+    """The van stands: the page shows the order of the day."""
+    return msgspec.structs.replace(day, held=()) if day.held else day
+
+
+def next_on_page(day: Day) -> StopId | None:
+    """The stop to come that the page shows first, not counting where the van stands; None when there is none."""
+    shown = set(day.shown)
+    return next((stop_id for stop_id in on_page(day) if stop_id in shown and stop_id != day.at_stop), None)
+
+
 def planned(day: Day, order: tuple[StopId, ...], visited: Container[StopId]) -> Day:
     """Another plan for this day: what is done stays done, and the stop under way stays first if it is still there."""
     remaining = tuple(stop_id for stop_id in order if stop_id not in visited)
     first = under_way(day)
     if first is not None and first not in remaining:
-        day = msgspec.structs.replace(day, heading_to=None, said_heading=None, at_stop=None, arrived_ms=None)
+        day = msgspec.structs.replace(
+            day, heading_to=None, said_heading=None, at_stop=None, arrived_ms=None, override=None
+        )
         first = None
     return msgspec.structs.replace(
         day, planned=order, shown=_first(remaining, first), before_override=(), change=None, refused=()
     )
+
+
+def amended(day: Day, order: tuple[StopId, ...], change: Change) -> Day:
+    """Other work than planned, by somebody's wish: it costs the agent's own budget of changes nothing."""
+    return msgspec.structs.replace(day, shown=order, before_override=(), change=change, amendments=day.amendments + 1)
 
 
 def shift_turned(day: Day, now_is: str, now_ms: EpochMs) -> Day | None:
@@ -46,7 +74,7 @@ def shift_turned(day: Day, now_is: str, now_ms: EpochMs) -> Day | None:
     becomes = SHIFT_FOLLOWS[now_is].get(day.shift)
     if becomes is None:
         return None
-    turned = msgspec.structs.replace(day, shift=becomes)
+    turned = msgspec.structs.replace(day, shift=becomes, ended_ms=now_ms if now_is == "ended" else None)
     if now_is == "on_break":
         return msgspec.structs.replace(turned, rest_began_ms=now_ms)
     if day.shift == "on_break":
@@ -54,9 +82,15 @@ def shift_turned(day: Day, now_is: str, now_ms: EpochMs) -> Day | None:
     return turned if day.left_ms is not None else msgspec.structs.replace(turned, left_ms=now_ms)
 
 
-def is_override(day: Day, stop_id: StopId) -> bool:
-    """Whether setting off to this stop is another choice than the order shown."""
-    return [stop_id] != [shown for shown in day.shown if shown != day.at_stop][:1]
+def instead_of(day: Day, stop_id: StopId) -> StopId | None:
+    """The stop the page shows first, if setting off to this one is another choice; None when it is not.
+
+    Who gives up an override and goes where he was shown first overrides nothing.
+    """
+    expected = next_on_page(day)
+    if day.override is not None and day.override.stop_id != stop_id and day.override.instead_of in day.shown:
+        expected = day.override.instead_of
+    return expected if expected != stop_id else None
 
 
 def set_off(
@@ -68,8 +102,11 @@ def set_off(
     """
     order = day.before_override or day.shown
     overrides = stop_id in order and order[0] != stop_id
+    instead = instead_of(day, stop_id)
     return msgspec.structs.replace(
         day,
+        override=None if instead is None else Override(stop_id, instead, now_ms),
+        held=_first(day.held, stop_id),
         before_override=order if overrides else (),
         heading_to=stop_id,
         said_heading=said,
@@ -98,10 +135,15 @@ def scanned(day: Day, code: str) -> Day:
 
 
 def visited(day: Day, visit: Visit, position: Position) -> Day:
-    """A visit is over, and the next leg begins at its door."""
+    """A visit is over, and the next leg begins at its door. Who came there by an override is to be asked why."""
     done = set(visit.proof.scanned)
+    why = day.override
+    is_asked = why is not None and why.stop_id == visit.stop_id and why.instead_of in day.shown
     return msgspec.structs.replace(
         day,
+        held=tuple(other for other in day.held if other != visit.stop_id),
+        override=None,
+        question=msgspec.structs.replace(why, at_ms=visit.left_ms) if is_asked and why is not None else None,
         shown=tuple(other for other in day.shown if other != visit.stop_id),
         before_override=(),
         driven=(*day.driven, visit.stop_id),
@@ -146,6 +188,16 @@ def change_refused(day: Day, change: Change, now_ms: EpochMs) -> Day:
         change=None,
         refused=(*lately_refused(day, now_ms), Refused(now_ms, change.new_arcs)),
     )
+
+
+def override_explained(day: Day) -> Day:
+    """The driver has said why, or will not."""
+    return msgspec.structs.replace(day, question=None)
+
+
+def to_forget(day: Day, stop_ids: Collection[StopId]) -> Day:
+    """The people of these stops, and of no others, are to be forgotten once the van has left."""
+    return msgspec.structs.replace(day, forgetting=tuple(sorted(stop_ids)))
 
 
 def lately_refused(day: Day, now_ms: int) -> tuple[Refused, ...]:

@@ -2,10 +2,11 @@
 
 from typing import Any
 
+from edge_agent.proofs import Proofs
 from edge_agent.sensing import Belief
 from edge_agent.telemetry import Collector
 from shared import topics, wire
-from shared.messages import Ack, AgentEvent, Numbered, Presence
+from shared.messages import Ack, AgentEvent, Numbered, ObjectPart, Presence
 from shared.quantities import EpochMs
 from shared.steps import Envelope, Row, Saved
 from shared.streams import Placed, Receiver, Sender, Take
@@ -13,6 +14,8 @@ from shared.work import AgentId
 
 HANDED_OVER = 8
 """Telemetry batches numbered and on their way at once; the others may still be thinned."""
+PIECES_HANDED_OVER = 4
+"""Pieces of pictures on their way at once: a quarter of a megabyte, which a slow link carries in some seconds."""
 
 
 class Uplink:
@@ -24,6 +27,7 @@ class Uplink:
         counters, outbox = saved.get("counters", {}), saved.get("outbox", {})
         self._events = Sender(topics.HUB, boot, "events", outbox, counters)
         self._telemetry = Sender(topics.HUB, boot, "telemetry", outbox, counters)
+        self._objects = Sender(topics.HUB, boot, "objects", outbox, counters)
         self._collector = Collector(agent, boot, saved.get("telemetry", {}))
         self._taken = Receiver(saved.get("taken", {}))
         self._owes_ack = False
@@ -78,6 +82,27 @@ class Uplink:
             found += self._telemetry.say(lambda _seq, payload=payload: payload)  # type: ignore[misc]  # bound now
         return found
 
+    def hand_over_objects(self, proofs: Proofs, epoch: int, now_ms: EpochMs) -> list[Row]:
+        """Number pieces of pictures a few at a time, and only while no event waits: a picture delays nobody."""
+        found: list[Row] = []
+        while self._is_up and not self._events.backlog and self._objects.backlog < PIECES_HANDED_OVER:
+            handed = proofs.next_part()
+            if handed is None:
+                break
+            part, rows = handed
+            found += rows
+
+            def write(seq: int, part: ObjectPart = part) -> bytes:
+                return wire.encode(Numbered(self._agent, self._boot, "objects", seq, now_ms, epoch, part))
+
+            found += self._objects.say(write)
+        return found
+
+    @property
+    def has_said_all(self) -> bool:
+        """Whether the hub has committed everything that was said but telemetry."""
+        return not self._events.backlog and not self._objects.backlog
+
     def acked(self, ack: Ack) -> list[Row]:
         """The hub has committed what it acknowledges; it need not be kept."""
         match ack.stream:
@@ -85,6 +110,8 @@ class Uplink:
                 return self._events.acked(ack)
             case "telemetry":
                 return self._telemetry.acked(ack)
+            case "objects":
+                return self._objects.acked(ack)
         return []
 
     def take(self, command: Placed) -> tuple[Take | None, list[Row]]:
@@ -107,13 +134,14 @@ class Uplink:
         return [
             *self._envelopes("events", self._events.due(real_ms)),
             *self._envelopes("telemetry", self._telemetry.due(real_ms)),
+            *self._envelopes("objects", self._objects.due(real_ms)),
         ]
 
     def due_at(self, real_ms: int) -> int | None:
         """When something is due next, in real time; None when nothing will be."""
         if not self._is_up:
             return None
-        waits = (self._events.due_at(real_ms), self._telemetry.due_at(real_ms))
+        waits = (sender.due_at(real_ms) for sender in (self._events, self._telemetry, self._objects))
         return min((at for at in waits if at is not None), default=None)
 
     def durable(self) -> dict[str, Any]:
@@ -121,6 +149,7 @@ class Uplink:
         return {
             "events": (self._events.next_seq, self._events.backlog),
             "telemetry": (self._telemetry.next_seq, self._telemetry.backlog, self._collector.backlog),
+            "objects": (self._objects.next_seq, self._objects.backlog),
             "thinned": self._collector.thinned,
             "commands": self._taken.ack(topics.HUB, "commands"),
         }
@@ -130,6 +159,7 @@ class Uplink:
         return {
             "events_waiting": self._events.backlog,
             "telemetry_waiting": self._telemetry.backlog + self._collector.backlog,
+            "object_pieces_waiting": self._objects.backlog,
             "telemetry_thinned_samples": self._collector.thinned,
             "link_is_up": int(self._is_up),
         }
@@ -137,6 +167,7 @@ class Uplink:
     def _repeat_all(self) -> None:
         self._events.repeat_all()
         self._telemetry.repeat_all()
+        self._objects.repeat_all()
 
     def _envelopes(self, carries: str, payloads: list[bytes]) -> list[Envelope]:
         topic = topics.up(self._region, self._agent, carries)

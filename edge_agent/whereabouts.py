@@ -9,6 +9,7 @@ from typing import NamedTuple
 from edge_agent.assignment import Assignment
 from edge_agent.memory import Day
 from edge_agent.sensing import Belief
+from edge_agent.turns import next_on_page
 from shared.contracts import Plan
 from shared.quantities import EpochMs, Position, metres_between
 from shared.work import StopId
@@ -67,6 +68,13 @@ class LeftAgain(NamedTuple):
 Happening = SetOff | StandsAt | LeftAgain
 
 
+def is_moving(belief: Belief | None) -> bool | None:
+    """Whether the van moves by what is believed; None when nobody knows."""
+    if belief is None or (belief.speed_mps is None and not belief.is_standing):
+        return None
+    return not belief.is_standing and (belief.speed_mps or 0.0) >= SETS_OFF_MPS
+
+
 def has_begun(belief: Belief, plan: Plan, now_ms: int) -> bool:
     """Whether a van whose driver has said nothing is out on its round."""
     if belief.position is None or belief.is_standing or belief.quality != "gnss":
@@ -119,7 +127,8 @@ def _setting_off(belief: Belief, position: Position, day: Day, work: Assignment)
     if day.heading_to is not None or belief.is_standing or (belief.speed_mps or 0) < SETS_OFF_MPS:
         return None
     has_left = metres_between(work.origin(day.from_position), position) > LEFT_M
-    return SetOff(day.shown[0]) if has_left else None
+    goal = next_on_page(day)
+    return SetOff(goal) if has_left and goal is not None else None
 
 
 def _nearest(away: dict[StopId, float], goal: StopId | None, near: Near | None, now_ms: int) -> Near | None:

@@ -6,8 +6,9 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from edge_agent.agent import AgentCore, Identity
+from edge_agent.agent import AgentCore
 from edge_agent.dialogue import Asked, ChangeSaid, HeadingSaid, OutcomeSaid, Reply, Said, ShiftSaid
+from edge_agent.identity import Identity
 from edge_agent.outlook import Improve, Improved, Predict, Predicted, orders_beyond, plans_own
 from edge_agent.sensing import Fix, Scan
 from shared import wire

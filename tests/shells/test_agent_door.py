@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from nacl.signing import SigningKey
 
 from edge_agent.__main__ import Door, main
-from edge_agent.agent import DeadLetter
+from edge_agent.identity import DeadLetter
 from edge_agent.settings import agent_settings, zone_of
 from shared import topics, wire
 from shared.messages import Ack, Numbered, Presence, WindowTold
