@@ -71,7 +71,9 @@ class Post:
         def rewritten(payload: bytes) -> bytes:
             numbered = wire.decode_numbered(payload)
             command = renew(numbered.message)  # type: ignore[arg-type]  # The hub's own streams hold commands alone.
-            return payload if command is numbered.message else wire.encode(msgspec.structs.replace(numbered, message=command))
+            if command is numbered.message:
+                return payload
+            return wire.encode(msgspec.structs.replace(numbered, message=command))
 
         for sender in self._senders.values():
             self._memory.keep(sender.rewrite(rewritten))
