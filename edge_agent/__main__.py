@@ -21,7 +21,7 @@ from edge_agent.agent import AgentCore
 from edge_agent.dialogue import DAY_TOPIC, ENTRY_TOPIC
 from edge_agent.drivers import DeviceUrlWrong, Driver, open_can, open_gnss, open_scanner
 from edge_agent.identity import DeadLetter, Identity
-from edge_agent.page import Page, PortTaken
+from edge_agent.page import CertificateUnusable, Page, PortTaken
 from edge_agent.settings import AgentSettings, agent_settings, zone_of
 from edge_agent.store import SqliteStore, StoreUnusable
 from edge_agent.workshop import Workshop
@@ -123,7 +123,13 @@ class Agent:
         )
         self._drivers = _drivers(settings, clock, self.runner.post)
         self.page = Page(
-            settings.page_host, settings.page_port, self.runner.ask, clock.now_ms, zone_of(settings.time_zone)
+            settings.page_host,
+            settings.page_port,
+            self.runner.ask,
+            clock.now_ms,
+            zone_of(settings.time_zone),
+            settings.page_certificate,
+            settings.page_key,
         )
         self.page.more_counters = self._counters
         self._model = self._workshop.model
@@ -186,6 +192,7 @@ PROBLEMS = (
     DeviceUrlWrong,
     StoreUnusable,
     PortTaken,
+    CertificateUnusable,
 )
 
 

@@ -353,6 +353,7 @@ class AgentCore:
     def _take_scan(self, scan: Scan) -> None:
         try:
             self._round.scan(scan.text)
+            self._screen.is_stale = True
         except LabelRefused as wrong:
             self.refused[type(wrong).__name__] += 1
 

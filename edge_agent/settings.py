@@ -21,7 +21,9 @@ class AgentSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `hub_public_key` is the hub's Ed25519 key in hexadecimal: commands signed by anybody else are refused. `store` is
     the file the agent remembers everything in. `models` names another folder of trained models than the one shipped.
     `time_zone` is an IANA name or an offset such as +02:00; models read the local hour. `page_host` opens the page to
-    others than this machine, which nobody is asked for a password.
+    others than this machine; the plan's shift code then keeps out who merely has the van's Wi-Fi in reach.
+    `page_certificate` and `page_key` are PEM files: with them the page is served over TLS, which phones want before
+    they lend it their camera or keep it like an app.
     """
 
     agent: Name
@@ -32,6 +34,8 @@ class AgentSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     kind: Literal["vehicle"] = "vehicle"
     page_host: str = "127.0.0.1"
     page_port: Annotated[int, msgspec.Meta(ge=0, le=65_535)] = 8001
+    page_certificate: str = ""
+    page_key: str = ""
     gnss: str = ""
     can: str = ""
     can_profile: Literal["obd2", "j1939"] = "obd2"
@@ -45,6 +49,8 @@ def agent_settings(path: Path) -> AgentSettings:
     settings = read_settings(path, AgentSettings)
     if settings.agent == HUB:
         raise SettingsWrong(f"{path}: agent is '{HUB}', which is the hub's own name; expected another, as in van-1")
+    if settings.page_key and not settings.page_certificate:
+        raise SettingsWrong(f"{path}: page_key is set and page_certificate is not; expected both, or neither")
     try:
         zone_of(settings.time_zone)
     except ValueError as wrong:

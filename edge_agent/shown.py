@@ -81,6 +81,7 @@ def day_shown(
         "stops": [],
         "done": [_done(visits[stop_id]) for stop_id in day.driven if stop_id in visits],
         "change": None if day.held else _change(day, work),
+        "scans": day.scans,
     }
     if work is None or plan is None:
         return found
