@@ -83,7 +83,7 @@ class Amendments:
 
         Refusals: NoPlan, ShiftEnded, StopUnknown, NotItsWork, StopUnderWay, StopDone, PlaceMoved, PlanFull.
         """
-        refusal = self._refusal(agent, stops, withdrawn)
+        refusal = self.refusal(agent, stops, withdrawn)
         if refusal is not None:
             return refusal
         touched = (*(stop.stop_id for stop in stops), *withdrawn)
@@ -100,6 +100,33 @@ class Amendments:
             self._say(fresh, plan, legs, now)
         else:
             self._want(fresh if wanted is None else _joined(wanted, fresh))
+        return None
+
+    def refusal(self, agent: AgentId, stops: Sequence[Stop] = (), withdrawn: Sequence[StopId] = ()) -> str | None:
+        """How `amend` would refuse this now; None when it would not."""
+        plan, record = self._memory.plans.get(agent), self._memory.agents.get(agent)
+        if plan is None or record is None:
+            return f"NoPlan: {agent or 'nobody'} has no plan that could be amended"
+        if record.shift == "ended":
+            return f"ShiftEnded: {agent} has ended its shift"
+        ids = [*(stop.stop_id for stop in stops), *withdrawn]
+        if len(set(ids)) != len(ids) or not ids:
+            return f"StopUnknown: {len(ids)} stops named, expected each once and at least one"
+        for stop_id in withdrawn:
+            if stop_id not in self._memory.stops:
+                return f"StopUnknown: stop '{stop_id}', expected one that was sold"
+        for stop_id in ids:
+            refusal = self._why_not_now(agent, stop_id, stop_id in withdrawn)
+            if refusal is not None:
+                return refusal
+        for stop in stops:
+            known = self.stop_now(stop.stop_id)
+            if stop.order_id not in self._memory.orders:
+                return f"StopUnknown: stop '{stop.stop_id}' is of order '{stop.order_id}', expected one that was sold"
+            if known is not None and self._memory.stops[stop.stop_id].agent and known.position != stop.position:
+                return f"PlaceMoved: stop '{stop.stop_id}' has its place, withdraw it and add one of another name"
+        if len(plan.stops) + len(stops) > MOST_STOPS:
+            return f"PlanFull: {agent} has {len(plan.stops)} stops, at most {MOST_STOPS} are allowed"
         return None
 
     def change(self, stop: Stop, *, why: str, now: Now, decision_id: str = "") -> str | None:
@@ -228,32 +255,6 @@ class Amendments:
             self._memory.change_agent(record, legs_version=min(record.legs_version, amendment.legs_version))
 
     # The books.
-
-    def _refusal(self, agent: AgentId, stops: Sequence[Stop], withdrawn: Sequence[StopId]) -> str | None:
-        plan, record = self._memory.plans.get(agent), self._memory.agents.get(agent)
-        if plan is None or record is None:
-            return f"NoPlan: {agent or 'nobody'} has no plan that could be amended"
-        if record.shift == "ended":
-            return f"ShiftEnded: {agent} has ended its shift"
-        ids = [*(stop.stop_id for stop in stops), *withdrawn]
-        if len(set(ids)) != len(ids) or not ids:
-            return f"StopUnknown: {len(ids)} stops named, expected each once and at least one"
-        for stop_id in withdrawn:
-            if stop_id not in self._memory.stops:
-                return f"StopUnknown: stop '{stop_id}', expected one that was sold"
-        for stop_id in ids:
-            refusal = self._why_not_now(agent, stop_id, stop_id in withdrawn)
-            if refusal is not None:
-                return refusal
-        for stop in stops:
-            known = self.stop_now(stop.stop_id)
-            if stop.order_id not in self._memory.orders:
-                return f"StopUnknown: stop '{stop.stop_id}' is of order '{stop.order_id}', expected one that was sold"
-            if known is not None and self._memory.stops[stop.stop_id].agent and known.position != stop.position:
-                return f"PlaceMoved: stop '{stop.stop_id}' has its place, withdraw it and add one of another name"
-        if len(plan.stops) + len(stops) > MOST_STOPS:
-            return f"PlanFull: {agent} has {len(plan.stops)} stops, at most {MOST_STOPS} are allowed"
-        return None
 
     def _why_not_now(self, agent: AgentId, stop_id: StopId, is_withdrawn: bool) -> str | None:
         record = self._memory.stops.get(stop_id)

@@ -230,6 +230,10 @@ class AmendedLegTimesWanted(LegTimesWanted, frozen=True):
     """Ask the roads for one agent's leg times to the stops it has and those it is about to get."""
 
 
+class LockerLegTimesWanted(LegTimesWanted, frozen=True):
+    """Ask the roads for one agent's leg times to the stops it has and to lockers that may help after a failed visit."""
+
+
 class LegTimesFound(msgspec.Struct, frozen=True):
     """The leg times asked for."""
 
@@ -246,8 +250,8 @@ class Notice(msgspec.Struct, frozen=True):
     """One thing to tell a customer.
 
     `sentence` is ours, for whoever asks why; what the customer reads is written from the other fields by
-    `cloud_hub.words`. `sure_pct` is how likely the van comes inside the window told, absent when nothing is expected;
-    `why` and `next_step` are codes. `place` is where the parcel waits when the next step is a locker.
+    `cloud_hub.words`. `sure_pct` is how likely the van comes inside the window told, `expected_ms` when it is
+    expected, both absent when nothing is; `why` and `next_step` are codes. `place` is where the parcel waits when the next step is a locker.
 
     `state` is due, waiting_quiet (until `not_before_ms`, for people sleep), delivered, given_up, kept (nobody is
     configured to send it), superseded (a newer one made it useless) or opted_out (the customer wants none, or has
@@ -280,6 +284,7 @@ class Notice(msgspec.Struct, frozen=True):
     channel: Channel | None = None
     not_before_ms: EpochMs | None = None
     needed_by_ms: EpochMs | None = None
+    expected_ms: EpochMs | None = None
 
 
 class Receipt(msgspec.Struct, frozen=True):

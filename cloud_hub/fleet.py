@@ -87,7 +87,7 @@ class StopRecord(msgspec.Struct, frozen=True):
 
     `is_leaving` while its agent has been told to leave it out and has not said yet that it does. `wished` is another
     slot the customer asked for when the van was already under way. `next_step` is how it goes on after a failed visit:
-    one of `cloud_hub.redelivery.STEPS`, `deciding` while the roads are asked, "" when nothing failed.
+    one of `cloud_hub.nextstep.STEPS`, `deciding` while the roads are asked, "" when nothing failed.
     """
 
     stop_id: StopId

@@ -6,6 +6,7 @@ commit. A part knows the books and only those parts that stand below it here:
 
     reports      what agents say of their day
     wishes       what customers ask for, and what comes of it
+    redelivery   how it goes on after a failed visit
     amendments   changes of a plan an agent has already
     dayplan      which agent serves which stops
     closures     closed streets, and leg times that know them
@@ -45,6 +46,7 @@ from cloud_hub.events import (
     ForgetAsked,
     LegTimesFound,
     LegTimesWanted,
+    LockerLegTimesWanted,
     NoticeDelivered,
     NoticeFailed,
     NoticeWanted,
@@ -63,14 +65,18 @@ from cloud_hub.events import (
 from cloud_hub.forgetting import Forgetting
 from cloud_hub.mailbag import Mailbag
 from cloud_hub.memory import Memory
+from cloud_hub.nextstep import Locker, RedeliveryRule
 from cloud_hub.notice_rules import NoticeRule
 from cloud_hub.orderbook import OrderBook
 from cloud_hub.post import Post
 from cloud_hub.promises import Rule
+from cloud_hub.redelivery import NEED as REDELIVERY_NEED
+from cloud_hub.redelivery import Redelivery
 from cloud_hub.reports import Reports
 from cloud_hub.sayings import WishSaid
 from cloud_hub.wishes import Wishes
 from cloud_hub.yard import Yard
+from shared.costs import Costs
 from shared.steps import Consequences, Envelope, Job, JobFailed, LinkDown, LinkUp, Now, Saved, Wake
 from shared.work import AgentId
 
@@ -93,6 +99,9 @@ class HubIdentity:
     notices: NoticeRule = field(default_factory=NoticeRule)
     rule: Rule = field(default_factory=Rule)
     pace: Pace = field(default_factory=Pace)
+    redelivery: RedeliveryRule = field(default_factory=RedeliveryRule)
+    lockers: tuple[Locker, ...] = ()
+    costs: Costs = field(default_factory=Costs)
     secret: bytes = b""
     keep_days: int = 0
 
@@ -120,9 +129,16 @@ class HubCore:
         self._amendments = Amendments(memory, chains, post, self._dayplan, attempts, identity.zone)
         self._wishes = Wishes(memory, chains, book, self._mailbag, self._amendments, rule, face)
         self._forgetting = Forgetting(memory, chains, post, self._amendments, identity.keep_days)
+        self._redelivery = Redelivery(
+            memory, chains, self._mailbag, self._amendments, attempts,
+            rule=identity.redelivery, costs=identity.costs, lockers=identity.lockers, told_by=rule,
+            pace=identity.pace, zone=identity.zone, clock_face=face,
+        )  # fmt: skip
         self._streets = ClosedStreets(memory, chains, post, attempts, identity.zone)
         self._orders = OrderBook(memory, chains, book)
-        self._reports = Reports(memory, chains, post, self._customers, self._dayplan, self._amendments)
+        self._reports = Reports(
+            memory, chains, post, self._customers, self._dayplan, self._amendments, self._redelivery
+        )
         self._takers = self._who_takes_what()
 
     @property
@@ -159,6 +175,7 @@ class HubCore:
             answer = self._take(event, now)
             if answer is not None:
                 made.answers[place] = answer
+        self._redelivery.decide(now)
         self._customers.judge(now)
         self._forgetting.look(now)
         made.jobs = list(self._jobs(now))
@@ -211,8 +228,12 @@ class HubCore:
         }
 
     def _leg_times_found(self, event: LegTimesFound, now: Now) -> None:
-        asked_by = self._amendments if event.need.startswith(AMENDMENT_NEED) else self._streets
-        asked_by.found(event, now)
+        if event.need.startswith(AMENDMENT_NEED):
+            self._amendments.found(event, now)
+        elif event.need.startswith(REDELIVERY_NEED):
+            self._redelivery.found(event, now)
+        else:
+            self._streets.found(event, now)
 
     def _job_failed(self, event: JobFailed, now: Now) -> None:
         self._memory.counts[f"job_failed.{type(event.job).__name__}"] += 1
@@ -220,6 +241,7 @@ class HubCore:
             PlanWanted: self._dayplan.job_failed,
             LegTimesWanted: self._streets.job_failed,
             AmendedLegTimesWanted: self._amendments.job_failed,
+            LockerLegTimesWanted: self._redelivery.job_failed,
             NoticeWanted: self._mailbag.job_failed,
         }
         takers[type(event.job)](event, now)
@@ -228,6 +250,7 @@ class HubCore:
         """What is needed and nobody works on yet."""
         wanted = [
             *self._dayplan.jobs(now),
+            *self._redelivery.jobs(now),
             *self._amendments.jobs(now),
             *self._streets.jobs(now.real_ms),
             *self._mailbag.jobs(now),

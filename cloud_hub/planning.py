@@ -14,10 +14,10 @@ import numpy.typing as npt
 from cloud_hub.events import Pace, Route
 from cloud_hub.fleet import Vehicle
 from cloud_hub.promises import Rule, first_told
-from shared.contracts import LegTimes, Plan, Rest
+from shared.contracts import DEPOT_PLACE, LegTimes, Plan, Rest
 from shared.messages import Estimate
 from shared.quantities import EpochMs, Seconds, TimeWindow
-from shared.routes import Break, Cost, RouteProblem
+from shared.routes import ALWAYS_OPEN, NEVER_CLOSES, Break, Cost, RouteProblem
 from shared.work import Depot, Stop, StopId
 
 Whole = npt.NDArray[np.int32]
@@ -191,7 +191,7 @@ def route_of(vehicle: Vehicle, stops: Sequence[Stop], cost: Cost, problem: Route
         order=tuple(stop.stop_id for stop in stops),
         depart_ms=EpochMs(begins_ms + wait_s * 1000),
         estimates=tuple(
-            _first_estimate(stop.stop_id, begins_ms + begin_s * 1000, begin_s - wait_s)
+            first_estimate(stop.stop_id, begins_ms + begin_s * 1000, begin_s - wait_s)
             for stop, begin_s in zip(stops, cost.begins, strict=True)
         ),
         legs=legs,
@@ -217,7 +217,7 @@ def contract(
     version: int,
     told: dict[StopId, TimeWindow],
 ) -> Plan:
-    """The plan an agent is handed: its work in planned order, with the windows told."""
+    """The plan an agent is handed: its work in planned order, with the windows told and a place for every parcel."""
     return Plan(
         plan_version=version,
         agent=vehicle.agent,
@@ -226,7 +226,7 @@ def contract(
         depart_ms=route.depart_ms,
         shift_end_ms=vehicle.ends_ms,
         expires_ms=EpochMs(vehicle.ends_ms + RIGHTS_OUTLAST_SHIFT_MS),
-        stops=tuple(with_told(stops[stop_id], told[stop_id]) for stop_id in route.order),
+        stops=stowed([with_told(stops[stop_id], told[stop_id]) for stop_id in route.order], vehicle.capacity_litres),
         legs=route.legs,
         rest=vehicle.rest,
         capacity_litres=vehicle.capacity_litres,
@@ -320,6 +320,92 @@ def with_shared_doors(legs: LegTimes, stops: Sequence[Stop]) -> LegTimes:
     return LegTimes.from_matrix(legs.roads_version, legs.places, legs.slice_ends_ms, seconds)
 
 
+def rest_of_day(
+    plan: Plan,
+    legs: LegTimes,
+    stops: Sequence[Stop],
+    begins_at: StopId | None,
+    leaves_ms: int,
+    pace: Pace,
+    rest: Rest | None,
+) -> RouteProblem:
+    """What a van under way still has to do, in whole seconds from the plan's departure.
+
+    Node 0 is where it is (a place of `legs`, None for the depot), stop k of `stops` is node k + 1, the last node the
+    depot. Windows open with the slot and close as told. `pace` is how much longer things take than planned; `rest` is
+    the break if it is still to come. A van that is over its capacity already has none.
+    """
+    base_ms = plan.depart_ms
+    row = {stop_id: place + 1 for place, stop_id in enumerate(legs.places)}
+    here = DEPOT_PLACE if begins_at is None else row[begins_at]
+    rows = np.array([here, *(row[stop.stop_id] for stop in stops), DEPOT_PLACE])
+    travel = np.rint(legs.matrix()[:, rows[:, None], rows[None, :]] * pace.legs).astype(np.int32)
+    opens = [window_of(stop).opens_ms for stop in stops]
+    windows = [TimeWindow(begin, max(begin, stop.told.closes_ms)) for begin, stop in zip(opens, stops, strict=True)]
+    loads = [-litres_of(stop) for stop in stops]
+    load_now = -sum(min(0, load) for load in loads)
+    end = len(stops) + 1
+    return RouteProblem(
+        travel=travel,
+        order=tuple(range(1, end)),
+        start=0,
+        leave=(leaves_ms - base_ms) // 1000,
+        service=(0, *(paced(stop, pace).service_s for stop in stops), 0),
+        earliest=(ALWAYS_OPEN, *((window.opens_ms - base_ms) // 1000 for window in windows), ALWAYS_OPEN),
+        latest=(NEVER_CLOSES, *((window.closes_ms - base_ms) // 1000 for window in windows), NEVER_CLOSES),
+        lateness_weight=(0, *(stop.lateness_weight for stop in stops), 0),
+        end=end,
+        slice_ends=tuple((end_ms - base_ms) // 1000 for end_ms in legs.slice_ends_ms[:-1]),
+        load_change=(0, *loads, 0),
+        load_now=load_now,
+        capacity=plan.capacity_litres if load_now <= plan.capacity_litres else None,
+        rest=_break(rest, base_ms),
+        shift_end=(plan.shift_end_ms - base_ms) // 1000,
+        shift_weight=SHIFT_WEIGHT,
+    )
+
+
+SHELVES = "ABCDEF"
+"""A is at hand from the door, F is at the far end."""
+
+
+def stowed(stops: Sequence[Stop], capacity_litres: int) -> tuple[Stop, ...]:
+    """The stops, in the order in which they are served, with a place in the van for every parcel that has none.
+
+    What is delivered first is at hand. Six shelves hold a sixth of the van each and are filled from A on in the order
+    of the stops; the parcels of one stop lie side by side on one shelf, and when they do not fit on what is left of it
+    the next one is begun. The last shelf takes what is left. Places on a shelf are counted from 1 ("B3"). A place the
+    order itself names is kept, and a collection has none: nothing of it is on board.
+    """
+    taken = {parcel.stow for stop in stops for parcel in stop.parcels}
+    holds = capacity_litres / len(SHELVES)
+    shelf, used, place = 0, 0.0, 0
+    found = []
+    for stop in stops:
+        given: dict[str, str] = {}
+        bare = () if stop.service == "collection" else tuple(parcel for parcel in stop.parcels if not parcel.stow)
+        litres = sum(parcel.litres for parcel in bare)
+        if used and used + litres > holds and shelf < len(SHELVES) - 1:
+            shelf, used, place = shelf + 1, 0.0, 0
+        used += litres
+        for parcel in bare:
+            place += 1
+            while f"{SHELVES[shelf]}{place}" in taken:
+                place += 1
+            given[parcel.barcode] = f"{SHELVES[shelf]}{place}"
+        found.append(with_stow(stop, given))
+    return tuple(found)
+
+
+def with_stow(stop: Stop, places: Mapping[str, str]) -> Stop:
+    """The stop with these places of its parcels, by barcode; others keep theirs."""
+    parcels = tuple(
+        msgspec.structs.replace(parcel, stow=places[parcel.barcode]) if parcel.barcode in places else parcel
+        for parcel in stop.parcels
+    )
+    return msgspec.structs.replace(stop, parcels=parcels)
+
+
 def _wait_at_depot_s(problem: RouteProblem, cost: Cost) -> int:
     """How much later the van may leave and still begin its first service at the same instant, two minutes kept back."""
     if not cost.begins or (cost.rest_begins is not None and cost.rest_begins < cost.begins[0]):
@@ -328,7 +414,8 @@ def _wait_at_depot_s(problem: RouteProblem, cost: Cost) -> int:
     return max(0, cost.begins[0] - longest_leg_s - 120)
 
 
-def _first_estimate(stop_id: StopId, begin_ms: int, since_leaving_s: int) -> Estimate:
+def first_estimate(stop_id: StopId, begin_ms: int, since_leaving_s: int) -> Estimate:
+    """What is expected before any van has said so; `since_leaving_s` is how long it will have been under way."""
     early_s, late_s = (
         fixed + share * max(0, since_leaving_s) for fixed, share in zip(FIRST_SPREAD_S, SPREAD_SHARE, strict=True)
     )

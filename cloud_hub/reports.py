@@ -11,6 +11,8 @@ from cloud_hub.events import Spoke, Unreadable
 from cloud_hub.fleet import AgentRecord, DeadLetter, EstimatesHeard, StopRecord, has_visit
 from cloud_hub.memory import Memory
 from cloud_hub.post import Post
+from cloud_hub.redelivery import Redelivery
+from cloud_hub.traces import kept_visit
 from shared import wire
 from shared.ledger import Decision
 from shared.messages import (
@@ -52,6 +54,7 @@ class Reports:
         customers: Customers,
         dayplan: DayPlan,
         amendments: Amendments,
+        redelivery: Redelivery,
     ) -> None:
         self._memory = memory
         self._chains = chains
@@ -59,6 +62,7 @@ class Reports:
         self._customers = customers
         self._dayplan = dayplan
         self._amendments = amendments
+        self._redelivery = redelivery
         self._acts: dict[type, Callable[[Numbered, Any, Now], None]] = {
             AgentStarted: self._agent_started,
             PlanTaken: self._plan_taken,
@@ -180,8 +184,8 @@ class Reports:
         self._memory.change_agent(record, heading_to=said.stop_id, at_stop=said.stop_id)
 
     def _visited(self, numbered: Numbered, said: Visited, now: Now) -> None:
-        visit = said.visit
-        stop = self._stop_of(numbered, visit.stop_id, even_done=True)
+        stop = self._stop_of(numbered, said.visit.stop_id, even_done=True)
+        visit = kept_visit(self._memory.orders.get(stop.order_id), said.visit)
         if has_visit(stop, visit):
             self._memory.counts["visits_known"] += 1
             return
@@ -195,6 +199,7 @@ class Reports:
             at_stop=None if is_here else record.at_stop,
         )
         self._customers.served(visit, now)
+        self._redelivery.visited(self._memory.stops[visit.stop_id], visit, now)
 
     def _stop_of(self, numbered: Numbered, stop_id: StopId, even_done: bool = False) -> StopRecord:
         stop = self._memory.stops.get(stop_id)

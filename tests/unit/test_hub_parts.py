@@ -11,8 +11,8 @@ from cloud_hub.attempts import FIRST_PATIENCE_MS, LONGEST_PATIENCE_MS, Attempts
 
 FOLDER = Path(cloud_hub.hub.__file__).parent
 PARTS = (
-    "hub", "reports", "amendments", "dayplan", "closures", "orderbook", "yard", "customers", "mailbag", "post", "chains",
-    "addressbook", "attempts", "memory",
+    "hub", "reports", "wishes", "redelivery", "amendments", "dayplan", "closures", "orderbook", "forgetting", "yard",
+    "customers", "mailbag", "post", "chains", "addressbook", "attempts", "memory",
 )  # fmt: skip
 
 
