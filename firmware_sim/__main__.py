@@ -10,7 +10,6 @@ import typer
 from rich.progress import Progress
 
 from firmware_sim.days import BAD_DAYS, drive_days
-from firmware_sim.inbox import Inbox
 from shared.citymap import BundleUnreadable, shipped_city
 from shared.clock import SETTING, Clock, ClockSettingWrong
 from shared.settings import SettingsWrong, read_settings
@@ -100,23 +99,31 @@ def twin_command(
 
 @app.command("inbox")
 def inbox_command(
-    port: Annotated[int, typer.Option(help="Port on loopback; 0 takes any free one.")] = 0,
+    port: Annotated[int, typer.Option(help="HTTP on loopback; 0 takes any free port.")] = 0,
+    smtp_port: Annotated[int, typer.Option(help="SMTP on loopback; 0 takes any free port.")] = 0,
+    utc_offset_s: Annotated[int, typer.Option(help="What the page's clock adds to UTC.")] = 7_200,
 ) -> None:
-    """Be a shop that is notified: take CloudEvents, show them at GET /received, fail when told by POST /fail?n=3."""
+    """Take what customers and shops are told, by webhook, e-mail and SMS; show it at GET / and pass nothing on.
+
+    POST /fail?channel=email&n=3 fails the next three. The first line on standard output is JSON: the ports.
+    """
+    from firmware_sim.inbox import Inbox
+
     try:
-        inbox = Inbox(port, Clock.from_setting(os.environ.get(SETTING)))
+        inbox = Inbox(port, Clock.from_setting(os.environ.get(SETTING)), smtp_port, utc_offset_s)
     except ClockSettingWrong as wrong:
         typer.echo(f"firmware-sim inbox does not start: {wrong}", err=True)
         raise typer.Exit(2) from None
     except OSError as wrong:
-        typer.echo(f"firmware-sim inbox does not start: port {port}: {wrong.strerror}", err=True)
+        typer.echo(f"firmware-sim inbox does not start: port {port} or {smtp_port}: {wrong.strerror}", err=True)
         raise typer.Exit(2) from None
 
     def stop(*_: object) -> None:
         raise SystemExit(0)
 
     signal.signal(signal.SIGTERM, stop)
-    print(msgspec.json.encode({"port": inbox.port, "pid": os.getpid()}).decode(), flush=True)
+    ports = {"port": inbox.port, "smtp_port": inbox.smtp_port, "pid": os.getpid()}
+    print(msgspec.json.encode(ports).decode(), flush=True)
     try:
         inbox.serve()
     except KeyboardInterrupt:

@@ -42,7 +42,7 @@ class PageLink:
         wake: Callable[[], None],
         read_code: Callable[[], str] = str,
     ) -> None:
-        """`url` is the page's, as in http://127.0.0.1:8001. `read_code` reads the shift's code, "" when none can be read.
+        """`url` is the page's, as in http://127.0.0.1:8001. `read_code` reads the shift's code, "" when it cannot.
 
         Raises ValueError when the URL is no such thing.
         """
