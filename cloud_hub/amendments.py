@@ -248,11 +248,6 @@ class Amendments:
         for stop in amendment.stops:
             if stop.stop_id in not_taken:
                 self._refuse_stop(amendment, stop.stop_id, f"{agent} did not take it")
-        record = self._memory.agents[agent]
-        has_shrunk = bool(set(amendment.withdrawn) | not_taken)
-        if has_shrunk and record.legs_version != amendment.legs_version:
-            # Roads changed while the agent's places were others than ours: it refused those leg times.
-            self._memory.change_agent(record, legs_version=min(record.legs_version, amendment.legs_version))
 
     # The books.
 
@@ -309,9 +304,7 @@ class Amendments:
         known = {stop.stop_id for stop in plan.stops}
         new = tuple(stop.stop_id for stop in amendment.stops if stop.stop_id not in known)
         stops = _after(plan, amendment)
-        said = msgspec.structs.replace(
-            amendment, number=record.amended + 1, plan_version=plan.plan_version, legs_version=legs.roads_version
-        )
+        said = msgspec.structs.replace(amendment, number=record.amended + 1, plan_version=plan.plan_version)
         self._memory.amendments.put(_said_key(said), said)
         amended = msgspec.structs.replace(plan, stops=stops, legs=legs)
         self._memory.plans.put(plan.agent, amended)
@@ -324,7 +317,8 @@ class Amendments:
             legs_version=legs.roads_version,
             order=tuple(stop_id for stop_id in (*record.order, *new) if stop_id not in gone),
         )
-        told_legs = planning.narrowed(legs, [s.stop_id for s in stops if s.stop_id not in gone]) if new else None
+        # They lead to what is withdrawn, too: the van may come to be under way there before it hears of it.
+        told_legs = legs if new else None
         changed = tuple(stop for stop in stops if stop.stop_id in {each.stop_id for each in amendment.stops})
         command = WorkAmended(plan.plan_version, changed, amendment.withdrawn, told_legs, amendment.why)
         self._post.say(plan.agent, command, now)

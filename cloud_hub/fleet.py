@@ -228,6 +228,5 @@ class Amendment(msgspec.Struct, frozen=True):
     former: tuple[Stop, ...] = ()
     number: int = 0
     plan_version: int = 0
-    legs_version: int = 0
     decision_id: str = ""
     asked: int = 1

@@ -7,11 +7,11 @@ commit. A part knows the books and only those parts that stand below it here:
     reports      what agents say of their day
     wishes       what customers ask for, and what comes of it
     redelivery   how it goes on after a failed visit
+    forgetting   who is forgotten, and everything personal with them
     amendments   changes of a plan an agent has already
     dayplan      which agent serves which stops
     closures     closed streets, and leg times that know them
     orderbook    orders handed in and corrected
-    forgetting   who is forgotten, and everything personal with them
     yard         vehicles and depots
     customers    what each customer is told
     mailbag      notices on their way

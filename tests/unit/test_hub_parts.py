@@ -11,7 +11,7 @@ from cloud_hub.attempts import FIRST_PATIENCE_MS, LONGEST_PATIENCE_MS, Attempts
 
 FOLDER = Path(cloud_hub.hub.__file__).parent
 PARTS = (
-    "hub", "reports", "wishes", "redelivery", "amendments", "dayplan", "closures", "orderbook", "forgetting", "yard",
+    "hub", "reports", "wishes", "redelivery", "forgetting", "amendments", "dayplan", "closures", "orderbook", "yard",
     "customers", "mailbag", "post", "chains", "addressbook", "attempts", "memory",
 )  # fmt: skip
 
