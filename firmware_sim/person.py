@@ -7,8 +7,8 @@ import msgspec
 from firmware_sim.luck import Luck
 from shared.quantities import Position, TimeWindow
 
-LOCKER = "locker"
-"""How the safe place of a stop begins whose parcels go into a parcel locker."""
+LOCKER = "locker/"
+"""How the door group of a stop begins that is a parcel locker."""
 
 
 class Errand(msgspec.Struct, frozen=True):
@@ -37,7 +37,7 @@ class Errand(msgspec.Struct, frozen=True):
     @property
     def is_locker(self) -> bool:
         """Whether the parcels go into a locker: nobody has to be there."""
-        return self.safe_place.lower().startswith(LOCKER)
+        return self.door_group.startswith(LOCKER)
 
     @property
     def may_be_left(self) -> bool:

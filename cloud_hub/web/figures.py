@@ -41,7 +41,7 @@ HANDS = {"corrections": "order_corrected", "windows_by_hand": "window_by_hand"}
 NEXT_STEPS: dict[str, GoesOn] = {
     "": "", "today": "today", "tomorrow": "next_day", "locker": "locker", "return": "return_to_sender",
 }  # fmt: skip
-"""What a customer is told comes after a failed attempt, as the costs name it."""
+"""How it goes on after a failed visit, as the costs name it."""
 
 REACHED = frozenset({"delivered", "kept"})
 """Notices that count as messages: those taken by a receiver, and those a hub without receivers would have sent."""
@@ -139,12 +139,9 @@ def _promises(picture: Picture) -> list[PromiseFacts]:
     stops = picture.all("stops", StopRecord)
     notices = sorted(picture.all("notices", Notice).values(), key=lambda n: (n.at_ms, n.notice_id))
     told_by: dict[str, tuple[str, ...]] = {}
-    goes_on: dict[str, GoesOn] = {}
     for notice in notices:
         if notice.state in REACHED:
             told_by[notice.stop_id] = (*told_by.get(notice.stop_id, ()), notice.channel or "webhook")
-        if notice.kind == "missed":
-            goes_on[notice.stop_id] = NEXT_STEPS[notice.next_step]
     return [
         PromiseFacts(
             stop_id=promise.stop_id,
@@ -154,7 +151,7 @@ def _promises(picture: Picture) -> list[PromiseFacts]:
             served_ms=promise.served_ms,
             outcome=promise.outcome,
             told_by=told_by.get(promise.stop_id, ()),
-            goes_on=goes_on.get(promise.stop_id, ""),
+            goes_on=NEXT_STEPS.get(stops[promise.stop_id].next_step, "") if promise.stop_id in stops else "",
             is_called_off=promise.served_ms is None and _is_off_the_day(stops.get(promise.stop_id)),
         )
         for promise in picture.all("promises", Promise).values()

@@ -7,7 +7,11 @@ import pytest
 import typer
 
 from cloud_hub.__main__ import app as hub_app
+from cloud_hub.channels.sms import SmsSetting
+from cloud_hub.channels.smtp import EmailSetting
+from cloud_hub.channels.webhook import WebhookSetting
 from cloud_hub.events import Pace
+from cloud_hub.notices import NoticeSetting
 from cloud_hub.promises import Rule
 from cloud_hub.settings import DepotSetting, HubSettings, Privacy, VehicleSetting
 from deploy.__main__ import app as front_door
@@ -15,13 +19,14 @@ from edge_agent.__main__ import COMMANDS
 from edge_agent.settings import AgentSettings
 from firmware_sim.__main__ import app as sim_app
 from firmware_sim.devices.gnss import GnssFaults
+from firmware_sim.twin_process import TwinSettings
 from firmware_sim.van import VanSettings
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 
 @pytest.mark.parametrize(
-    "kind", [AgentSettings, HubSettings, DepotSetting, VehicleSetting, Privacy, Rule, Pace, VanSettings, GnssFaults]
+    "kind", [AgentSettings, HubSettings, DepotSetting, VehicleSetting, Privacy, Rule, Pace, VanSettings, GnssFaults, TwinSettings]
 )
 def test_every_setting_is_documented(kind: type[msgspec.Struct]) -> None:
     page = (DOCS / "settings.md").read_text()

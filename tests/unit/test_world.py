@@ -396,7 +396,7 @@ def test_a_van_that_turns_back_does_not_leap() -> None:
 def test_parcels_go_where_the_customer_said_without_waiting_at_the_door() -> None:
     errand = msgspec.structs.replace(all_day(route(8, 1)[0]), service="hand_over", parcels=("A",), is_business=False)
     outcomes, seconds = [], []
-    for said in ({}, {"safe_place": "behind the bicycle shed"}, {"safe_place": "Locker Kamppi"}):
+    for said in ({}, {"safe_place": "behind the bicycle shed"}, {"door_group": "locker/kamppi"}):
         van = a_van(fresh_world(), 9)
         van.customer_out(errand.stop_id)
         driven_to_the_end(van, msgspec.structs.replace(errand, **said), DEPART_MS, 1_000)
