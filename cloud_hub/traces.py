@@ -62,6 +62,11 @@ def scrubbed_visit(visit: Visit) -> Visit:
     return msgspec.structs.replace(visit, proof=proof, reason="")
 
 
+def kept_visit(order: Order | None, visit: Visit) -> Visit:
+    """A visit as it may be kept: one that is reported when its customer has been forgotten says nothing personal."""
+    return scrubbed_visit(visit) if order is not None and order.is_forgotten else visit
+
+
 def scrubbed_order(order: Order) -> Order:
     """The order with its ids and windows alone. Its fingerprint goes too: a hash of an address gives it away."""
     return msgspec.structs.replace(

@@ -110,6 +110,10 @@ class HubStore(Protocol):
         """One decision; None when it is unknown."""
         ...
 
+    def chained(self) -> Iterable[bytes]:
+        """Every decision that is kept (fleet.KeptDecision as JSON), in the order of their commits."""
+        ...
+
     def close(self) -> None:
         """Let go of the file."""
         ...
@@ -151,12 +155,17 @@ def open_stores(url: str) -> tuple[HubStore, TelemetryStore]:
     """
     from cloud_hub.storage.embedded import EmbeddedStore, EmbeddedTelemetry
 
+    file = file_of(url)
+    return EmbeddedStore(file), EmbeddedTelemetry(file.with_name(f"{file.stem}-telemetry{file.suffix}"))
+
+
+def file_of(url: str) -> Path:
+    """The file of a store's URL. Raises StoreUnknown unless it is sqlite:///PATH."""
     scheme, _, path = url.partition("://")
     if scheme != "sqlite" or len(path) < 2 or not path.startswith("/"):
         later = "; PostgreSQL comes later" if scheme.startswith("postgres") else ""
         raise StoreUnknown(f"store is '{url}', expected sqlite:///PATH{later}")
-    file = Path(path[1:])
-    return EmbeddedStore(file), EmbeddedTelemetry(file.with_name(f"{file.stem}-telemetry{file.suffix}"))
+    return Path(path[1:])
 
 
 def followed(seqs: Iterable[int]) -> Taken:

@@ -16,7 +16,7 @@ from sqlite_utils import Database
 from sqlite_utils.migrations import Migrations
 
 from cloud_hub.events import decision_words
-from cloud_hub.fleet import KeptDecision
+from cloud_hub.fleet import Chain, KeptDecision
 from cloud_hub.storage import (
     ARCHIVES,
     ROOMS,
@@ -35,6 +35,9 @@ from shared.wire import Refused, decode_telemetry
 from shared.work import AgentId
 
 BUSY_MS = 5_000
+READ_AT_ONCE = 500
+
+_NEXT_DECISIONS = "SELECT number, doc FROM decisions WHERE number > ? ORDER BY number LIMIT ?"
 
 _kept = msgspec.json.Decoder(KeptDecision)
 _decision = msgspec.json.Decoder(Decision)
@@ -149,9 +152,30 @@ class EmbeddedStore:
         rows = self._file.read("SELECT number, doc FROM decisions WHERE decision_id = ? LIMIT 1", (decision_id,))
         return DecisionRow(*rows[0]) if rows else None
 
+    def chained(self) -> Iterable[bytes]:
+        """Every decision that is kept, in the order of their commits; read as it is asked for."""
+        after = 0
+        while rows := self._file.read(_NEXT_DECISIONS, (after, READ_AT_ONCE)):
+            yield from (doc for _, doc in rows)
+            after = rows[-1][0]
+
     def close(self) -> None:
         """Let go of the file."""
         self._file.close()
+
+
+def read_chains(path: Path) -> tuple[Iterator[bytes], dict[str, Chain]]:
+    """Every kept decision of a store's file, in order, and how far each chain was followed; nothing is written, whether
+    a hub works on the file or not. Raises StoreUnreadable.
+    """
+    try:
+        connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, isolation_level=None)
+        connection.execute("BEGIN")  # Both are read as they were at one instant.
+        chains = connection.execute("SELECT key, doc FROM room_chains").fetchall()
+        kept = connection.execute("SELECT doc FROM decisions ORDER BY number")
+    except sqlite3.Error as wrong:
+        raise StoreUnreadable(f"store {path} cannot be read: {wrong}; expected a hub's store") from None
+    return (doc for (doc,) in kept), {key: msgspec.json.decode(doc, type=Chain) for key, doc in chains}
 
 
 class EmbeddedTelemetry:

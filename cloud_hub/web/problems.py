@@ -1,7 +1,9 @@
 """Every error leaves as problem+json (RFC 9457), and no request is larger than it may be."""
 
+import traceback
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
+from pathlib import PurePath
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -58,8 +60,18 @@ def answer_with_problems(app: FastAPI) -> None:
 
     @app.exception_handler(Exception)
     async def _broken(request: Request, wrong: Exception) -> JSONResponse:
-        log("request_failed", path=request.url.path[:200], error=repr(wrong))
+        # The route and the place in the code, never the path or the error's words: those may name a customer.
+        log("request_failed", route=_route(request), error=type(wrong).__name__, at=_place(wrong))
         return problem_response(500, "the hub could not answer; its log says why. The request may be repeated")
+
+
+def _route(request: Request) -> str:
+    return f"{request.method} {getattr(request.scope.get('route'), 'path', 'unknown')}"
+
+
+def _place(wrong: Exception) -> str:
+    frames = traceback.extract_tb(wrong.__traceback__)
+    return " < ".join(f"{PurePath(frame.filename).name}:{frame.lineno}" for frame in reversed(frames[-4:]))
 
 
 class OwnPagesOnly:

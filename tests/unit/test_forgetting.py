@@ -88,7 +88,7 @@ def place_of(sold: Order) -> Position:
 def delivered(number: int, hour: float) -> tuple[HeadingTo, Visited]:
     stop_id = StopId(f"stop-{number}")
     proof = Proof((), place_of(annas(number)), at(hour), signature="pic-1")
-    visit = Visit(stop_id, Outcome.ATTEMPTED, at(hour), EpochMs(at(hour) + 60_000), proof, "the dog bit me")
+    visit = Visit(stop_id, Outcome.DELIVERED_TO_PERSON, at(hour), EpochMs(at(hour) + 60_000), proof, "the dog bit me")
     return HeadingTo(stop_id), Visited(visit)
 
 

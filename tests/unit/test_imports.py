@@ -23,7 +23,7 @@ PURE = {
         "hub", "fleet", "promises", "planning", "books", "events", "memory", "attempts", "chains", "post", "mailbag",
         "sayings", "wishes", "customers", "dayplan", "closures", "orderbook", "yard", "reports", "contacts", "amendments",
         "redelivery", "nextstep",
-        "notice_rules", "chances", "addressbook", "board", "forgetting", "traces",
+        "notice_rules", "chances", "addressbook", "board", "forgetting", "traces", "ledgers",
     },
     "firmware_sim": {"vehicle", "person", "wheel", "ride", "ground", "luck", "pictures"},
 }  # fmt: skip
