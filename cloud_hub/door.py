@@ -51,7 +51,7 @@ class Door:
             raise SenderWrong(f"topic '{heard.topic[:80]}', expected an agent's own")
         if place.party == topics.HUB:
             return None  # Our own presence, come back to us.
-        if place.carries == "events":
+        if place.carries in ("events", "objects"):
             return _event(place.party, heard.payload)
         if place.carries == "acks":
             return Acked(place.party, wire.decode_ack(heard.payload))

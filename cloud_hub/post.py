@@ -14,6 +14,9 @@ from shared.work import AgentId
 
 HUB = topics.HUB
 
+HEARD = ("events", "objects")
+"""The streams of agents that are taken in order; pictures have one of their own, so that no event waits for them."""
+
 
 class Post:
     """What is said to each agent and heard from it. Its first act in a life is to raise the hub's epoch."""
@@ -110,7 +113,7 @@ class Post:
         if placed.sender not in self._memory.agents:
             self._memory.counts["refused.AgentUnknown"] += 1
             return False
-        if placed.stream != "events":
+        if placed.stream not in HEARD:
             self._memory.counts["refused.StreamUnknown"] += 1
             return False
         taken, rows = self._receiver.take(placed)

@@ -1,10 +1,11 @@
 """Take what agents report of their day into the picture; what cannot be true becomes a dead letter."""
 
+import re
 from collections.abc import Callable
 from typing import Any
 
 from cloud_hub.amendments import Amendments
-from cloud_hub.chains import Chains
+from cloud_hub.chains import Chains, Hand
 from cloud_hub.customers import Customers, Expected
 from cloud_hub.dayplan import DayPlan
 from cloud_hub.events import Spoke, Unreadable
@@ -25,6 +26,8 @@ from shared.messages import (
     EstimatesMoved,
     HeadingTo,
     Numbered,
+    ObjectPart,
+    OverrideExplained,
     PlanRefused,
     PlanTaken,
     Resequenced,
@@ -33,10 +36,25 @@ from shared.messages import (
 )
 from shared.quantities import EpochMs
 from shared.steps import Now
-from shared.work import StopId
+from shared.work import OVERRIDE_REASONS, StopId
 
 FARTHEST_MS = 7 * 24 * 3_600_000
 """An estimate farther from now than a week is a mistake in units or a clock that does not know the time."""
+
+
+MOST_PARTS = 1_000
+MOST_PIECE_BYTES = 500_000
+_DIGEST = re.compile("[0-9a-f]{64}")
+
+LONGEST_WORDS = 280
+OVERRIDE_WORDS = {
+    "customer_asked": "the customer asked for it",
+    "parcel_at_hand": "the parcel was at hand",
+    "road": "because of the road",
+    "knows_better": "the driver knows better",
+    "other": "for another reason",
+    "no_answer": "nobody said why",
+}
 
 
 class NotActedOn(ValueError):
@@ -76,6 +94,8 @@ class Reports:
             ChangeAnswered: self._change_answered,
             Decided: self._decided,
             AmendmentTaken: self._amendment_taken,
+            OverrideExplained: self._override_explained,
+            ObjectPart: self._object_part,
         }
 
     def spoke(self, event: Spoke, now: Now) -> None:
@@ -83,30 +103,35 @@ class Reports:
         numbered = event.numbered
         if not self._is_news(numbered, now):
             return
-        record = self._record(numbered)
-        self._memory.change_agent(
-            record,
-            last_event=type(numbered.message).__name__,
-            last_event_ms=max(record.last_event_ms, numbered.said_ms),
-            events_taken=record.events_taken + 1,
-        )
+        if numbered.stream == "events":
+            record = self._record(numbered)
+            self._memory.change_agent(
+                record,
+                last_event=type(numbered.message).__name__,
+                last_event_ms=max(record.last_event_ms, numbered.said_ms),
+                events_taken=record.events_taken + 1,
+            )
         act = self._acts.get(type(numbered.message))
         try:
             if act is None:
                 raise NotActedOn(f"{type(numbered.message).__name__} is the hub's to say, not an agent's")
+            if isinstance(numbered.message, ObjectPart) != (numbered.stream == "objects"):
+                raise NotActedOn(f"{type(numbered.message).__name__} came in the stream '{numbered.stream}'")
             act(numbered, numbered.message, now)
         except NotActedOn as why:
-            self._bury(numbered, wire.encode(numbered).decode(), str(why), now)
+            # What may be part of somebody's signature is not kept where nobody looks for it.
+            is_picture = isinstance(numbered.message, ObjectPart)
+            self._bury(numbered, "" if is_picture else wire.encode(numbered).decode(), str(why), now)
 
     def unreadable(self, event: Unreadable, now: Now) -> None:
         """An agent said what nobody can read: it is taken all the same, so that its stream goes on."""
         if self._is_news(event, now):
-            self._bury(event, event.payload, event.why, now)
+            self._bury(event, "" if event.stream == "objects" else event.payload, event.why, now)
 
     def _is_news(self, placed: Numbered | Unreadable, now: Now) -> bool:
         if not self._post.is_news(placed):
             return False
-        if self._post.begins_new_life(placed):
+        if placed.stream == "events" and self._post.begins_new_life(placed):
             self._chains.decide(
                 now,
                 "store_replaced",
@@ -210,6 +235,47 @@ class Reports:
         if stop.state == "done" and not even_done:
             raise NotActedOn(f"stop '{stop_id}' is already done")
         return stop
+
+    def _override_explained(self, numbered: Numbered, said: OverrideExplained, now: Now) -> None:
+        """Why the driver went elsewhere: counted, and told in the van's story. What he said in his own words is kept
+        beside the record, where it can be forgotten.
+        """
+        if said.reason not in OVERRIDE_REASONS:
+            raise NotActedOn(f"override reason '{said.reason[:40]}', expected one of {', '.join(OVERRIDE_REASONS)}")
+        named = [stop_id for stop_id in (said.stop_id, said.instead_of) if stop_id in self._memory.stops]
+        if len(named) < 2:
+            raise NotActedOn(f"the override names stops '{said.stop_id}' and '{said.instead_of}', one is unknown")
+        record = self._record(numbered)
+        reasons = {**record.override_reasons, said.reason: record.override_reasons.get(said.reason, 0) + 1}
+        self._memory.change_agent(record, override_reasons=reasons)
+        orders = tuple(self._memory.stops[stop_id].order_id for stop_id in named)
+        self._chains.decide(
+            now,
+            "override_explained",
+            f"{numbered.sender} went to {said.stop_id} before {said.instead_of}: {OVERRIDE_WORDS[said.reason]}.",
+            "the driver was asked once",
+            about=(numbered.sender, *named, *orders),
+            verdict="the driver's own choice",
+            approved_by=f"the driver of {numbered.sender}",
+            hand=Hand(f"the driver of {numbered.sender}", said.words[:LONGEST_WORDS]) if said.words else None,
+        )
+
+    def _object_part(self, numbered: Numbered, said: ObjectPart, _: Now) -> None:
+        """One piece of a signature or photograph, for the archive alone."""
+        if not _DIGEST.fullmatch(said.digest) or not 0 <= said.part < said.parts <= MOST_PARTS:
+            raise NotActedOn(
+                f"piece {said.part} of {said.parts} of an object, expected a SHA-256 and up to {MOST_PARTS}"
+            )
+        if len(said.piece) > MOST_PIECE_BYTES:
+            raise NotActedOn(f"a piece of {len(said.piece)} bytes, expected at most {MOST_PIECE_BYTES}")
+        stop = self._memory.stops.get(said.stop_id)
+        if stop is None or stop.agent != numbered.sender:
+            raise NotActedOn(f"a piece of an object of stop '{said.stop_id}', expected one of {numbered.sender}'s")
+        if self._memory.orders[stop.order_id].is_forgotten:
+            self._memory.counts["object_parts_of_forgotten"] += 1
+            return
+        self._memory.counts["object_parts"] += 1
+        self._memory.note("objects", f"{said.digest}/{said.part:04d}", said)
 
     # What is still to come.
 
