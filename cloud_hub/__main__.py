@@ -15,12 +15,16 @@ from zoneinfo import ZoneInfo
 import typer
 import uvicorn
 
+from cloud_hub.channels import SecretMissing
+from cloud_hub.channels.smtp import HeaderWrong
 from cloud_hub.door import Door
-from cloud_hub.events import DepotsSaid, NoticeFailed, NoticeWanted, VehiclesSaid
+from cloud_hub.events import DepotsSaid, VehiclesSaid
 from cloud_hub.fleet import Vehicle
 from cloud_hub.geocode import Geocoder
 from cloud_hub.hub import HubCore, HubIdentity
 from cloud_hub.jobs import Jobs
+from cloud_hub.links import PURPOSE as LINKS
+from cloud_hub.links import Links
 from cloud_hub.metrics import Counts, registry_of
 from cloud_hub.notices import Notifier
 from cloud_hub.roads import Roads
@@ -68,9 +72,12 @@ class Hub:
         secret = signer.secret_for("people")
         self._core = HubCore(_identity(settings, secret), shown.saved())
         self._door = Door(settings.region)
-        self._notifier = Notifier(settings.webhook, settings.region) if settings.webhook else None
+        links = Links(signer.secret_for(LINKS), _tracking_url(settings))
+        self._notifier = Notifier(
+            settings.notices, settings.webhook, settings.region, settings.zone, links, clock.now_ms
+        )
         self._solver = Solver(settings.solver_s, settings.solver_seed)
-        jobs = Jobs(roads, self._solver, self._send_notice)
+        jobs = Jobs(roads, self._solver, self._notifier.send)
         heard = [topic for topic in topics.heard_by_hub(settings.region) if not topic.endswith("/telemetry")]
         self._link = Link(
             settings.broker,
@@ -85,7 +92,7 @@ class Hub:
         self._thread = threading.Thread(target=self._runner.run_or_die, name="core", daemon=True)
         geocoder = Geocoder(roads.city.addresses)
         desk = Desk(
-            settings, self._store, self._telemetry_store, self._runner.ask, feed, roads, geocoder, clock,
+            settings, self._store, self._telemetry_store, self._runner.ask, feed, roads, geocoder, clock, links,
             registry_of(self._counts()), self._why_not_ready, secret,
         )  # fmt: skip
         self.web = make_app(desk)
@@ -112,8 +119,7 @@ class Hub:
         self._runner.stop()
         self._thread.join(timeout=5)
         self._solver.kill()
-        if self._notifier is not None:
-            self._notifier.close()
+        self._notifier.close()
         self._store.close()
         self._telemetry_store.close()
 
@@ -138,11 +144,6 @@ class Hub:
         else:
             log("link_up", broker=self.settings.broker)
         self._runner.post(event)
-
-    def _send_notice(self, wanted: NoticeWanted) -> object:
-        if self._notifier is None:
-            return NoticeFailed(wanted.need, "no webhook is configured", is_final=False)
-        return self._notifier.send(wanted)
 
     def _why_not_ready(self) -> str:
         if not self._thread.is_alive():
@@ -217,8 +218,8 @@ class _Server(uvicorn.Server):
 
 
 _CANNOT_START = (
-    SettingsWrong, ClockSettingWrong, StoreUnknown, StoreUnreadable, BundleUnreadable, KeyUnreadable, BrokerUrlWrong,
-    OSError,
+    SettingsWrong, SecretMissing, HeaderWrong, ClockSettingWrong, StoreUnknown, StoreUnreadable, BundleUnreadable,
+    KeyUnreadable, BrokerUrlWrong, OSError,
 )  # fmt: skip
 
 
@@ -245,6 +246,12 @@ def _identity(settings: HubSettings, secret: bytes) -> HubIdentity:
         secret=secret,
         keep_days=settings.privacy.keep_days,
     )
+
+
+def _tracking_url(settings: HubSettings) -> str:
+    """Where customers' phones find the tracking page: the address the settings give, or the hub's own."""
+    host = f"[{settings.http_host}]" if ":" in settings.http_host else settings.http_host
+    return settings.notices.tracking_url or f"http://{host}:{settings.http_port}"
 
 
 def _listen(host: str, port: int) -> socket.socket:

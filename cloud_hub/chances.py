@@ -8,7 +8,7 @@ STEP_PCT = 5
 
 
 def inside_pct(window: TimeWindow, estimate: Estimate) -> int:
-    """Percent, in steps of five, 5 to 95: the arrival's distribution drawn straight between and beyond its quantiles."""
+    """Percent, in steps of five, 5 to 95: the distribution is drawn straight between its quantiles and beyond."""
     inside = _share_before(window.closes_ms, estimate) - _share_before(window.opens_ms, estimate)
     return min(95, max(5, STEP_PCT * round(100 * inside / STEP_PCT)))
 

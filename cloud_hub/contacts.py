@@ -48,8 +48,8 @@ class Customer(msgspec.Struct, frozen=True):
     """One person or firm that waits for parcels.
 
     `consents` are the channels the customer has agreed to; a webhook tells the shop, not the person, and needs none.
-    `opted_out` holds the kinds of notices no longer wanted, `opted_out_channels` the channels on which none is, whatever
-    was agreed before or is said to be agreed later by anybody else.
+    `opted_out` holds the kinds of notices no longer wanted, `opted_out_channels` the channels on which none is,
+    whatever was agreed before or is said to be agreed later by anybody else.
     """
 
     customer_ref: str

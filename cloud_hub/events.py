@@ -250,14 +250,15 @@ class Notice(msgspec.Struct, frozen=True):
     """One thing to tell a customer.
 
     `sentence` is ours, for whoever asks why; what the customer reads is written from the other fields by
-    `cloud_hub.words`. `sure_pct` is how likely the van comes inside the window told, `expected_ms` when it is
-    expected, both absent when nothing is; `why` and `next_step` are codes. `place` is where the parcel waits when the next step is a locker.
+    `cloud_hub.words`. `sure_pct` is how likely the van comes inside the window told and `expected_ms` when, both absent
+    when nothing is expected; `why` and `next_step` are codes. `place` is where the parcel waits when the next step is
+    a locker.
 
-    `state` is due, waiting_quiet (until `not_before_ms`, for people sleep), delivered, given_up, kept (nobody is
-    configured to send it), superseded (a newer one made it useless) or opted_out (the customer wants none, or has
-    agreed to no channel). `channels` are those still to be tried, the present one first; `channel` is the one that
-    delivered it. `attempts` counts those by the present channel. Until `needed_by_ms`, when there is such an instant, the
-    customer has to know.
+    `state` is due, waiting_quiet (until `not_before_ms`, for people sleep), delivered, given_up, kept (no channel that
+    is on reaches the customer, or none was agreed to), superseded (a newer one made it useless) or opted_out (the
+    customer wants none). `channels` are those still to be tried, the present one first; `channel` is the one that
+    delivered it. `attempts` counts those by the present channel. Until `needed_by_ms`, when there is such an instant,
+    the customer has to know.
     """
 
     notice_id: str

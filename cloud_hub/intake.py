@@ -16,9 +16,12 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 
+from cloud_hub.contact_rows import customer_of, refuse_unreadable
+from cloud_hub.contacts import Customer, Language
 from cloud_hub.geocode import Candidate, Corrections, Found, Geocoder
 from cloud_hub.order_rows import (
     COLUMNS,
+    OF_THE_CUSTOMER,
     OrderIn,
     OrdersUnreadable,
     Refused,
@@ -82,6 +85,9 @@ class OrderAccepted(msgspec.Struct, frozen=True, kw_only=True):
     customer_ref: str
     lateness_weight: int
     note: str
+    door_code: str
+    safe_place: str
+    neighbour: str
 
 
 class Doubtful(msgspec.Struct, frozen=True):
@@ -95,12 +101,16 @@ class Doubtful(msgspec.Struct, frozen=True):
 
 
 class Intake(msgspec.Struct, frozen=True):
-    """What became of every row; `notices` are remarks about the file as a whole."""
+    """What became of every row; `notices` are remarks about the file and about what was left out of its rows.
+
+    `customers` is what the accepted and doubtful rows say of those who wait, in the order of the rows.
+    """
 
     accepted: tuple[OrderAccepted, ...] = ()
     doubtful: tuple[Doubtful, ...] = ()
     refused: tuple[Refused, ...] = ()
     notices: tuple[str, ...] = ()
+    customers: tuple[Customer, ...] = ()
 
     @property
     def rows_read(self) -> int:
@@ -120,7 +130,8 @@ class Desk:
     `zone` is the IANA name of the day's time zone. Without a `day`, times must carry their date; with it, slots must
     begin on it. `known` are the fingerprints of orders taken earlier, `parcels_held` whose order a barcode is in.
     `bounds` are the map's (south, west, north, east), outside of which a position is doubted. `why_no_drive` says why
-    nobody can drive to a position, "" when somebody can.
+    nobody can drive to a position, "" when somebody can. `languages` are those of known customers, `language` is for
+    all others; `country_code` is what a phone number with a leading 0 belongs to.
     """
 
     geocoder: Geocoder
@@ -132,6 +143,9 @@ class Desk:
     book: LabelBook | None = None
     bounds: tuple[float, float, float, float] | None = None
     why_no_drive: Callable[[Position], str] = lambda _: ""
+    languages: Mapping[str, Language] = field(default_factory=dict)
+    language: Language = "en"
+    country_code: str = ""
 
     def objection_to(self, position: Position) -> str:
         """Why a position a person gave is not one of this map; "" when it is."""
@@ -183,6 +197,10 @@ def to_stop(order: OrderAccepted, told: TimeWindow) -> Stop:
         open_hours=order.open_hours,
         door_group=order.door_group,
         lateness_weight=order.lateness_weight,
+        door_code=order.door_code,
+        note=order.note,
+        safe_place=order.safe_place,
+        neighbour=order.neighbour,
     )
 
 
@@ -232,7 +250,13 @@ def _take(rows: Iterable[tuple[int, OrderIn | Refused]], desk: Desk, notices: tu
             counter.refused.append(row)
         else:
             counter.take(row_number, row)
-    return Intake(tuple(counter.accepted), tuple(counter.doubtful), tuple(counter.refused), notices)
+    return Intake(
+        tuple(counter.accepted),
+        tuple(counter.doubtful),
+        tuple(counter.refused),
+        (*notices, *counter.remarks()),
+        tuple(counter.customers),
+    )
 
 
 class _Counter:
@@ -244,6 +268,9 @@ class _Counter:
         self.accepted: list[OrderAccepted] = []
         self.doubtful: list[Doubtful] = []
         self.refused: list[Refused] = []
+        self.customers: list[Customer] = []
+        self._left_out: list[str] = []
+        self._unsaid = 0
         self.seen: dict[str, tuple[int, OrderIn]] = {}
         self.order_of_parcel = dict(desk.parcels_held)
 
@@ -253,11 +280,13 @@ class _Counter:
             parcels = self._right_parcels(order)
             slot, open_hours = _right_times(order, self.desk.day, self.zone)
             _right_attributes(order)
+            refuse_unreadable(order)
             found = self._place_of(order)
         except RowWrong as wrong:
             order_id = order.order_id[:64]
             self.refused.append(Refused(row_number, order_id, wrong.found, wrong.expected, wrong.do))
             return
+        self._note_customer(order)
         self.seen.setdefault(order.order_id, (row_number, order))
         self.order_of_parcel.update({parcel.barcode: order.order_id for parcel in parcels})
         place = found.place
@@ -285,11 +314,29 @@ class _Counter:
                 floor=order.floor,
                 has_lift=order.has_lift,
                 is_business=order.is_business,
-                customer_ref=order.customer_ref,
+                customer_ref=order.customer_ref or order.order_id,
                 lateness_weight=LATENESS_WEIGHTS[order.tier],
-                note=order.note,
+                note=order.note.strip(),
+                door_code=order.door_code.strip(),
+                safe_place=order.safe_place.strip(),
+                neighbour=order.neighbour.strip(),
             )
         )
+
+    def remarks(self) -> tuple[str, ...]:
+        """What was left out of rows that were taken, and how often nobody may be told."""
+        silent = (
+            f"{self._unsaid} orders name an e-mail address or a phone number without consent: nothing is sent there"
+        )
+        return (*self._left_out, *((silent,) if self._unsaid else ()))
+
+    def _note_customer(self, order: OrderIn) -> None:
+        desk = self.desk
+        customer, left_out = customer_of(order, desk.languages, desk.language, desk.country_code)
+        self._left_out += left_out
+        if customer is not None:
+            self.customers.append(customer)
+            self._unsaid += bool((customer.email or customer.phone) and not customer.consents)
 
     def _is_repeat(self, order: OrderIn) -> bool:
         if not _is_reference(order.order_id):
@@ -298,7 +345,7 @@ class _Counter:
             )
         if order.order_id in self.seen:
             row_number, earlier = self.seen[order.order_id]
-            different = [name for name in OrderIn.__struct_fields__ if getattr(order, name) != getattr(earlier, name)]
+            different = [name for name in _CONTENT if getattr(order, name) != getattr(earlier, name)]
             if different:
                 raise RowWrong(
                     f"order {order.order_id} again with another {', '.join(different)} than in row {row_number}",
@@ -393,9 +440,13 @@ class _Counter:
         return Found(written, (given,))
 
 
+_CONTENT = tuple(name for name in OrderIn.__struct_fields__ if name not in OF_THE_CUSTOMER)
+
+
 def fingerprint(order: OrderIn) -> str:
-    """Sixteen hexadecimal digits that differ when the content of two orders differs."""
-    return hashlib.sha256(msgspec.json.encode(order)).hexdigest()[:16]
+    """Sixteen hexadecimal digits that differ when the content of two orders differs; whose they are is no content."""
+    content = {name: getattr(order, name) for name in _CONTENT}
+    return hashlib.sha256(msgspec.json.encode(content)).hexdigest()[:16]
 
 
 def _is_reference(text: str) -> bool:
@@ -425,10 +476,10 @@ def _right_attributes(order: OrderIn) -> None:
         raise RowWrong(
             "a customer_ref that is an e-mail address, a phone number or longer than 64 printable characters",
             "a reference to the shop's own record",
-            "keep personal data at the shop and give its key",
+            "give its key there, and the address in a column of its own",
         )
-    if len(order.note) > 500 or len(order.address) > 300:
-        raise RowWrong("a note longer than 500 or an address longer than 300 characters", "less", "shorten it")
+    if len(order.address) > 300:
+        raise RowWrong("an address longer than 300 characters", "less", "shorten it")
 
 
 # --- times ----------------------------------------------------------------------------------------------------------

@@ -101,6 +101,7 @@ class Mailbag:
             why=why,
             is_breach=kind == "changed" and promise.is_breached,
             sure_pct=None if estimate is None else inside_pct(promise.told, estimate),
+            expected_ms=None if estimate is None else estimate.p50_ms,
             next_step=next_step,
             place=place,
             needed_by_ms=_needed_by(promise, kind, next_step, now),

@@ -1,88 +1,138 @@
-"""Notices leave as CloudEvents over HTTP; the receiver may hear one twice and must act once.
+"""Notices on their way out: written in the customer's words, and handed to the channel the core has chosen.
 
-CloudEvents 1.0, structured JSON mode (the whole event is the body, `application/cloudevents+json`). The event's id
-never changes between attempts and also travels as `Idempotency-Key`, so a receiver that answered and was not heard
-can tell the repeat. When to try again is the core's business, not ours.
+Nothing leaves by a channel that is not switched on. When to try again, and by which channel, is the core's business.
 """
 
-from datetime import UTC, datetime
-from typing import Any
+from collections.abc import Callable
+from typing import Annotated, Any, Literal
 
-import httpx
-from cloudevents.core.bindings.http import to_structured
-from cloudevents.core.formats.json import JSONFormat
-from cloudevents.core.v1.event import CloudEvent
+import msgspec
 
+from cloud_hub.channels.sms import SmsGateway, SmsSetting
+from cloud_hub.channels.smtp import EmailSetting, MailServer
+from cloud_hub.channels.webhook import Webhook, WebhookSetting, refuse_bad_url
+from cloud_hub.contacts import Channel, Language, NoticeKind
 from cloud_hub.events import Notice, NoticeDelivered, NoticeFailed, NoticeWanted
+from cloud_hub.links import Links
+from cloud_hub.notice_rules import ClockTime, NoticeRule
+from cloud_hub.words import Words
 
-PATIENCE_S = 5.0
+__all__ = ["NoticeSetting", "Notifier", "notice_objections", "refuse_bad_url"]
 
-NEVER_AGAIN = frozenset({400, 401, 403, 404, 405, 410, 413, 415, 422})
-"""Answers that will not change by asking again (RFC 9110); all others but 2xx are tried again."""
+LINK_OUTLASTS_MS = 48 * 3_600_000
+"""A link is good until two days after the later of slot and window: long enough to see how it ended."""
+
+
+class NoticeSetting(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """How customers are told; see `cloud_hub.notice_rules.NoticeRule` for what is not said here.
+
+    `shop` is the name the texts speak in. `tracking_url` is the address under which customers' phones reach the hub's
+    tracking page, "" for the hub's own. `country_code` is what a phone number with a leading 0 belongs to.
+    """
+
+    order: tuple[Channel, ...] = NoticeRule().order
+    order_of: dict[NoticeKind, tuple[Channel, ...]] = msgspec.field(default_factory=lambda: dict(NoticeRule().order_of))
+    quiet_from: ClockTime = "21:00"
+    quiet_to: ClockTime = "07:00"
+    on_its_way: Literal["asked", "always", "never"] = "asked"
+    on_its_way_stops: Annotated[int, msgspec.Meta(ge=1, le=20)] = 3
+    on_its_way_min: Annotated[int, msgspec.Meta(ge=5, le=120)] = 30
+    language: Language = "en"
+    country_code: Annotated[str, msgspec.Meta(pattern="^([1-9][0-9]{0,2})?$")] = ""
+    shop: Annotated[str, msgspec.Meta(max_length=40)] = ""
+    tracking_url: str = ""
+    email: EmailSetting = EmailSetting()
+    sms: SmsSetting = SmsSetting()
+    webhook: WebhookSetting = WebhookSetting()
+
+    def webhook_url(self, former: str) -> str:
+        """Where the shop listens, "" for nowhere. `former` is the setting of its own, which needs no switch."""
+        return former or (self.webhook.url if self.webhook.is_on else "")
+
+    def rule(self, webhook: str) -> NoticeRule:
+        """What the core decides by."""
+        is_on: dict[Channel, bool] = {
+            "email": self.email.is_on, "sms": self.sms.is_on, "webhook": bool(self.webhook_url(webhook))
+        }  # fmt: skip
+        return NoticeRule(
+            on=tuple(channel for channel, is_it in is_on.items() if is_it),
+            order=self.order,
+            order_of=self.order_of,
+            quiet_from=self.quiet_from,
+            quiet_to=self.quiet_to,
+            on_its_way=self.on_its_way,
+            on_its_way_stops=self.on_its_way_stops,
+            on_its_way_min=self.on_its_way_min,
+            language=self.language,
+        )
 
 
 class Notifier:
-    """Sends notices to one webhook."""
+    """Sends notices by the channels that are on. Safe from several threads."""
 
-    def __init__(self, url: str, region: str) -> None:
-        """`url` is where the shop's messaging listens; `region` names this hub in the event's source."""
-        self._url = url
-        self._source = f"/waywarden/{region}/hub"
-        self._client = httpx.Client(timeout=PATIENCE_S)
+    def __init__(
+        self, setting: NoticeSetting, webhook: str, region: str, zone: str, links: Links, now_ms: Callable[[], int]
+    ) -> None:
+        """`webhook` is the setting of its own, `now_ms` the domain clock. Raises SecretMissing or HeaderWrong."""
+        url = setting.webhook_url(webhook)
+        self._links = links
+        self._now_ms = now_ms
+        self._words = Words(zone, setting.shop)
+        self._email = MailServer(setting.email) if setting.email.is_on else None
+        self._sms = SmsGateway(setting.sms) if setting.sms.is_on else None
+        self._webhook = Webhook(url, region) if url else None
 
     def send(self, wanted: NoticeWanted) -> NoticeDelivered | NoticeFailed:
-        """One attempt. Being out of reach is an ordinary answer, never an exception."""
-        message = to_structured(as_cloud_event(wanted.notice, self._source), JSONFormat())
-        headers = {**message.headers, "Idempotency-Key": wanted.notice.notice_id}
-        try:
-            response = self._client.post(self._url, content=message.body, headers=headers)
-        except httpx.HTTPError as away:
-            return NoticeFailed(wanted.need, f"{type(away).__name__}: {away}"[:200], is_final=False)
-        answer = f"{response.status_code} {response.reason_phrase}"
-        if response.is_success:
-            return NoticeDelivered(wanted.need, answer)
-        return NoticeFailed(wanted.need, answer, is_final=response.status_code in NEVER_AGAIN)
+        """One attempt by the channel that is wanted. Being out of reach is an ordinary answer, never an exception."""
+        notice, customer = wanted.notice, wanted.customer
+        link = self._links.link(notice.order_id, expires_ms(notice))
+        now_ms = self._now_ms()
+        if wanted.channel == "email" and self._email is not None:
+            letter = self._words.letter(notice, customer, link, f"{link}/stop", now_ms)
+            return self._email.send(wanted.need, (customer.name, customer.email), letter, now_ms)
+        text = self._words.sms(notice, customer.language, link, now_ms)
+        if wanted.channel == "sms" and self._sms is not None:
+            return self._sms.send(wanted.need, customer.phone, text)
+        if wanted.channel == "webhook" and self._webhook is not None:
+            said = {"language": customer.language, "text": text, "tracking_url": link}
+            return self._webhook.send(wanted.need, notice, said)
+        return NoticeFailed(wanted.need, f"{wanted.channel} is switched off", is_final=True)
 
     def close(self) -> None:
         """Let go of the connections."""
-        self._client.close()
+        for channel in (self._sms, self._webhook):
+            if channel is not None:
+                channel.close()
 
 
-def as_cloud_event(notice: Notice, source: str) -> CloudEvent:
-    """The notice as a CloudEvent: what is told is data, and says nothing personal but the order's own number."""
-    data: dict[str, Any] = {
-        "order_id": notice.order_id,
-        "stop_id": notice.stop_id,
-        "kind": notice.kind,
-        "told": _window(notice.told.opens_ms, notice.told.closes_ms),
-        "slot": _window(notice.slot.opens_ms, notice.slot.closes_ms),
-        "sentence": notice.sentence,
-        "decision_id": notice.decision_id,
-    }
-    attributes = {
-        "id": notice.notice_id,
-        "source": source,
-        "type": f"dev.waywarden.notice.{notice.kind}",
-        "subject": notice.order_id,
-        "time": datetime.fromtimestamp(notice.at_ms / 1000, UTC),
-        "datacontenttype": "application/json",
-    }
-    return CloudEvent(attributes, data)
+def expires_ms(notice: Notice) -> int:
+    """Until when the notice's link is good."""
+    return max(notice.slot.closes_ms, notice.told.closes_ms) + LINK_OUTLASTS_MS
 
 
-def refuse_bad_url(url: str) -> None:
-    """Raises ValueError unless this is http(s)://HOST/..."""
-    try:
-        parsed = httpx.URL(url)
-    except (httpx.InvalidURL, TypeError) as wrong:
-        raise ValueError(f"webhook is '{url}': {wrong}; expected https://HOST/PATH") from None
-    if parsed.scheme not in ("http", "https") or not parsed.host:
-        raise ValueError(f"webhook is '{url}', expected https://HOST/PATH")
-
-
-def _window(opens_ms: int, closes_ms: int) -> dict[str, str]:
-    return {"opens": _iso(opens_ms), "closes": _iso(closes_ms)}
-
-
-def _iso(instant_ms: int) -> str:
-    return datetime.fromtimestamp(instant_ms / 1000, UTC).isoformat().replace("+00:00", "Z")
+def notice_objections(setting: NoticeSetting, webhook: str) -> list[str]:
+    """What is wrong with how customers are to be told, in words; empty when nothing is."""
+    urls: list[tuple[str, Any]] = [
+        ("webhook", webhook),
+        ("[notices.webhook] url", setting.webhook.url if setting.webhook.is_on else ""),
+        ("[notices.sms] url", setting.sms.url if setting.sms.is_on else ""),
+        ("[notices] tracking_url", setting.tracking_url),
+    ]
+    found = []
+    for what, url in urls:
+        if url:
+            try:
+                refuse_bad_url(url, what)
+            except ValueError as wrong:
+                found.append(str(wrong))
+    for name, is_on, needed in (
+        ("webhook", setting.webhook.is_on, setting.webhook.url), ("sms", setting.sms.is_on, setting.sms.url),
+        ("email", setting.email.is_on, setting.email.sender),
+    ):  # fmt: skip
+        if is_on and not needed:
+            found.append(f"[notices.{name}] is on without {'a sender' if name == 'email' else 'a url'}")
+    if setting.email.is_on and setting.email.security == "none" and setting.email.user:
+        found.append(
+            "[notices.email] would say its password to anybody on the way: security is none, expected starttls"
+        )
+    return found

@@ -24,7 +24,10 @@ class OrderIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     The place is `address`, or `lat` and `lon` (degrees, WGS 84), or both. Times are ISO 8601 with or without a zone, or
     "HH:MM" on the intake's day. `parcels` is their number, or their barcodes. `litres` and `kilograms` are the whole
-    order's. `customer_ref` points to the shop's own record of the customer: personal data stays there.
+    order's.
+
+    `customer_ref` names the customer, without one the order's own number does. `name`, `email`, `phone`, `language`,
+    and the channels agreed to (`consent`) go into the book of customers and nowhere else.
     """
 
     order_id: str
@@ -46,6 +49,26 @@ class OrderIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     litres: float = 0.0
     kilograms: float = 0.0
     note: str = ""
+    name: str = ""
+    email: str = ""
+    phone: str = ""
+    language: str = ""
+    consent: str | tuple[str, ...] = ()
+    on_its_way: bool = False
+    door_code: str = ""
+    safe_place: str = ""
+    neighbour: str = ""
+
+
+OF_THE_CUSTOMER = (
+    "name", "email", "phone", "language", "consent", "on_its_way", "door_code", "safe_place", "neighbour",
+)  # fmt: skip
+"""What a shop may say anew with the same order: it is the customer's, and no part of what makes an order another."""
+
+
+def without_contact(order: OrderIn) -> OrderIn:
+    """The order without who waits for it and how they are reached: enough to take it again once its place is right."""
+    return msgspec.structs.replace(order, name="", email="", phone="", language="", consent=(), on_its_way=False)
 
 
 class Refused(msgspec.Struct, frozen=True):
@@ -82,8 +105,17 @@ _OTHER_NAMES = {
     "business": "is_business",
     "zip": "postcode",
     "comment": "note",
+    "customer_name": "name",
+    "customer": "name",
+    "telephone": "phone",
+    "mobile": "phone",
+    "e_mail": "email",
+    "mail": "email",
+    "lang": "language",
+    "consents": "consent",
+    "agreed_to": "consent",
+    "neighbor": "neighbour",
 }
-_PERSONAL = frozenset(("name", "customer_name", "customer", "phone", "telephone", "mobile", "email", "e_mail", "mail"))
 _YES = frozenset(("1", "yes", "y", "true", "x", "ja", "kyllä", "k"))
 _NO = frozenset(("", "0", "no", "n", "false", "nein", "ei", "e", "-"))
 
@@ -122,13 +154,9 @@ def csv_rows(text: str) -> tuple[Iterator[tuple[int, OrderIn | Refused]], tuple[
     header = [column_name(cell) for cell in records[0][1]]
     _refuse_header(header)
     unknown = [name for name in header if name and name not in (*COLUMNS, *ADDRESS_PARTS)]
-    personal = [name for name in unknown if name in _PERSONAL]
-    other = [name for name in unknown if name not in _PERSONAL]
     notices = []
-    if personal:
-        notices.append(f"not read: {', '.join(personal)}; personal data stays with the shop, give customer_ref")
-    if other:
-        notices.append(f"not known and not read: {', '.join(other)}")
+    if unknown:
+        notices.append(f"not known and not read: {', '.join(unknown)}")
     filled = [(line, cells) for line, cells in records[1:] if any(cell.strip() for cell in cells)]
     if len(filled) < len(records) - 1:
         notices.append(f"{len(records) - 1 - len(filled)} empty rows passed over")
@@ -208,6 +236,15 @@ def _order_of_row(row: Mapping[str, str]) -> OrderIn:
         litres=number_in(row, "litres") or 0.0,
         kilograms=number_in(row, "kilograms") or 0.0,
         note=cell("note"),
+        name=cell("name"),
+        email=cell("email"),
+        phone=cell("phone"),
+        language=cell("language"),
+        consent=cell("consent"),
+        on_its_way=_yes_or_no(row, "on_its_way"),
+        door_code=cell("door_code"),
+        safe_place=cell("safe_place"),
+        neighbour=cell("neighbour"),
     )
 
 

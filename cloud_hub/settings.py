@@ -10,7 +10,7 @@ import msgspec
 from cloud_hub.events import Pace
 from cloud_hub.fleet import Vehicle
 from cloud_hub.notice_rules import NoticeRule
-from cloud_hub.notices import refuse_bad_url
+from cloud_hub.notices import NoticeSetting, notice_objections
 from cloud_hub.promises import Rule
 from shared.citymap import shipped_city
 from shared.contracts import Rest
@@ -60,7 +60,8 @@ class HubSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     `region` names this hub's part of the topics. `broker` is mqtt://HOST:PORT. `store` is sqlite:///PATH. `city` is a
     city bundle's folder, "" for the one shipped. `zone` is an IANA time zone. `day` (YYYY-MM-DD) is the day to plan,
-    "" for today by the hub's clock. `webhook` is where notices go, "" for nowhere: then they are kept. `key_file` holds
+    "" for today by the hub's clock. `webhook` is where the shop hears of notices, "" for
+    nowhere; `[notices]` says how customers are told: while every channel is off, notices are kept. `key_file` holds
     the hub's signing key and is made when absent. `solver_s` is how long the first plan may search, `solver_seed` its
     seed. `most_body_bytes` bounds a request. `[promises]` are the bounds of telling customers, `[pace]` how many
     times as long stops and legs really take as orders and the map say.
@@ -77,6 +78,7 @@ class HubSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     zone: str = "Europe/Helsinki"
     day: str = ""
     webhook: str = ""
+    notices: NoticeSetting = NoticeSetting()
     key_file: str = "hub.key"
     solver_s: float = 5.0
     solver_seed: int = 1
@@ -88,7 +90,7 @@ class HubSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     @property
     def notice_rule(self) -> NoticeRule:
         """By which channels, and at what hours, customers are told."""
-        return NoticeRule(on=("webhook",) if self.webhook else ())
+        return self.notices.rule(self.webhook)
 
     @property
     def city_folder(self) -> Path:
@@ -175,11 +177,7 @@ def _objections(settings: HubSettings) -> list[str]:
             found.append(f"depot '{depot.id}' has a stem of {depot.stem_s} s, expected 0 to 14,400")
     for vehicle in settings.vehicles:
         found += vehicle_objections(vehicle, depots, settings.day or "2000-01-03", settings.zone)
-    if settings.webhook:
-        try:
-            refuse_bad_url(settings.webhook)
-        except ValueError as wrong:
-            found.append(str(wrong))
+    found += notice_objections(settings.notices, settings.webhook)
     if not 0.1 <= settings.solver_s <= 3600:
         found.append(f"solver_s is {settings.solver_s}, expected 0.1 to 3600")
     if not 0 <= settings.http_port <= 65_535:

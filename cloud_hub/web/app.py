@@ -6,6 +6,7 @@ What changes something is asked of the core and answered after its commit; what 
 from fastapi import FastAPI
 
 from cloud_hub.web.board import board_pages
+from cloud_hub.web.customers import customers_pages
 from cloud_hub.web.day import day_pages
 from cloud_hub.web.desk import Desk
 from cloud_hub.web.figures import figures_pages
@@ -13,9 +14,12 @@ from cloud_hub.web.forms import Json
 from cloud_hub.web.health import health_pages
 from cloud_hub.web.orders import orders_pages
 from cloud_hub.web.picture import Picture
+from cloud_hub.web.privacy import privacy_pages
 from cloud_hub.web.problems import BodyLimit, OwnPagesOnly, answer_with_problems
+from cloud_hub.web.proofs import proofs_pages
 from cloud_hub.web.shown import picture_pages
 from cloud_hub.web.streets import roads_pages
+from cloud_hub.web.track import track_pages
 
 __all__ = ["Desk", "make_app"]
 
@@ -39,7 +43,9 @@ def make_app(desk: Desk) -> FastAPI:
             {"name": "orders", "description": "What was sold: taken in, corrected, asked about."},
             {"name": "day", "description": "Vehicles and the day's plan."},
             {"name": "picture", "description": "What is out there now, what was promised and why."},
+            {"name": "customers", "description": "Who the customers are, and how they are told."},
             {"name": "roads", "description": "Streets, and which of them are closed."},
+            {"name": "privacy", "description": "Forgetting people, and proof that the records still hold."},
             {"name": "health", "description": "For those who run the hub."},
         ],
     )
@@ -47,6 +53,18 @@ def make_app(desk: Desk) -> FastAPI:
     app.add_middleware(BodyLimit, most_bytes=desk.settings.most_body_bytes)
     app.add_middleware(OwnPagesOnly)
     picture = Picture(desk.store, desk.telemetry)
-    for pages in (orders_pages, day_pages, figures_pages, board_pages, picture_pages, roads_pages, health_pages):
+    for pages in (
+        orders_pages,
+        day_pages,
+        figures_pages,
+        board_pages,
+        privacy_pages,
+        proofs_pages,
+        picture_pages,
+        customers_pages,
+        track_pages,
+        roads_pages,
+        health_pages,
+    ):
         app.include_router(pages(desk, picture))
     return app

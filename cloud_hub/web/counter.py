@@ -8,9 +8,11 @@ from typing import Any
 import msgspec
 
 from cloud_hub import intake
+from cloud_hub.contacts import Customer
 from cloud_hub.events import Answer, OrderCorrected, OrdersHanded
 from cloud_hub.fleet import Candidate, Order
 from cloud_hub.geocode import Correction, Corrections, normal_text
+from cloud_hub.order_rows import without_contact
 from cloud_hub.web.desk import Desk
 from cloud_hub.web.forms import found, read
 from cloud_hub.web.picture import Picture
@@ -39,7 +41,7 @@ def take_orders(desk: Desk, picture: Picture, body: bytes, is_csv: bool, day: st
         *(_accepted(order, now_ms) for order in taken.accepted if not order.is_repeat),
         *(_doubted(order, now_ms) for order in taken.doubtful),
     ]
-    answer = desk.answer(OrdersHanded(tuple(orders))) if orders else Answer(True)
+    answer = desk.answer(OrdersHanded(tuple(orders), taken.customers)) if orders or taken.customers else Answer(True)
     late = dict(answer.refused)
     accepted = [order for order in taken.accepted if not order.is_repeat and order.order_id not in late]
     return {
@@ -92,6 +94,9 @@ def _intake_desk(desk: Desk, picture: Picture, day: str | None) -> intake.Desk:
         },
         bounds=desk.roads.city.bounds,
         why_no_drive=partial(_why_no_drive, desk),
+        languages={ref: customer.language for ref, customer in picture.all("customers", Customer).items()},
+        language=desk.settings.notices.language,
+        country_code=desk.settings.notices.country_code,
     )
 
 
@@ -107,18 +112,20 @@ def _accepted(order: intake.OrderAccepted, now_ms: EpochMs) -> Order:
     stop = intake.to_stop(order, order.slot)
     return Order(
         order.order_id, "accepted", now_ms, "", order.fingerprint, stop,
-        confidence=order.confidence, place_reason=order.reason,
+        confidence=order.confidence, place_reason=order.reason, customer_ref=order.customer_ref,
     )  # fmt: skip
 
 
 def _doubted(doubt: intake.Doubtful, now_ms: EpochMs) -> Order:
-    entry = msgspec.json.encode(doubt.order).decode()
+    # Who waits and how they are reached stays in the book of customers.
+    entry = msgspec.json.encode(without_contact(doubt.order)).decode()
     candidates = tuple(
         Candidate(place.address, place.position.lat, place.position.lon, place.confidence) for place in doubt.candidates
     )
     return Order(
         OrderId(doubt.order.order_id), "doubtful", now_ms, entry, intake.fingerprint(doubt.order), None,
         (doubt.what_found, doubt.do), candidates,
+        customer_ref=doubt.order.customer_ref or doubt.order.order_id,
     )  # fmt: skip
 
 

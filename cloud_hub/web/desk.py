@@ -10,6 +10,7 @@ from prometheus_client.registry import CollectorRegistry
 
 from cloud_hub.events import Answer
 from cloud_hub.geocode import Geocoder
+from cloud_hub.links import Links
 from cloud_hub.roads import Roads
 from cloud_hub.settings import HubSettings, today
 from cloud_hub.storage import HubStore, TelemetryStore
@@ -32,6 +33,7 @@ class Desk:
     roads: Roads
     geocoder: Geocoder
     clock: Clock
+    links: Links
     registry: CollectorRegistry
     is_ready: Callable[[], str]
     """Why the hub cannot do its work now, in words; "" when it can."""

@@ -1,7 +1,7 @@
 """The picture over HTTP: what is out there now, what was promised, decided and told, and why."""
 
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 import msgspec
 from fastapi import APIRouter, Body, Query

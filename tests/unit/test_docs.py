@@ -26,8 +26,12 @@ DOCS = Path(__file__).resolve().parents[2] / "docs"
 
 
 @pytest.mark.parametrize(
-    "kind", [AgentSettings, HubSettings, DepotSetting, VehicleSetting, Privacy, Rule, Pace, VanSettings, GnssFaults, TwinSettings]
-)
+    "kind",
+    [
+        AgentSettings, HubSettings, DepotSetting, VehicleSetting, Privacy, Rule, Pace, VanSettings, GnssFaults,
+        TwinSettings, NoticeSetting, EmailSetting, SmsSetting, WebhookSetting,
+    ],
+)  # fmt: skip
 def test_every_setting_is_documented(kind: type[msgspec.Struct]) -> None:
     page = (DOCS / "settings.md").read_text()
     assert [field for field in kind.__struct_fields__ if f"`{field}`" not in page] == []
