@@ -72,8 +72,9 @@ class Links:
                 raise BadSignature("too long")
             encoded = self._signer.unsign(token.encode())
             payload = base64_decode(encoded)
-            # One order has one token: base64 that was only respelled is refused as well.
-            if base64_encode(payload) != encoded or len(payload) <= EXPIRY_BYTES:
+            # One order has one token: base64 that was only respelled, here or in the signature, is refused as well.
+            is_respelled = base64_encode(payload) != encoded or self._signer.sign(encoded) != token.encode()
+            if is_respelled or len(payload) <= EXPIRY_BYTES:
                 raise BadSignature("another spelling")
             order_id = OrderId(payload[EXPIRY_BYTES:].decode())
         except (BadData, UnicodeError):

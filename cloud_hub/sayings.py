@@ -94,6 +94,11 @@ class SaidWish(msgspec.Struct, frozen=True):
         return not self.why_not
 
 
+def wish_id(order_id: OrderId, number: int) -> str:
+    """The name of an order's wish, numbered from 1 without a gap."""
+    return f"{order_id}/{number:06d}"
+
+
 class WishRefused(ValueError):
     """What was sent is no wish; the class's name is counted and has words on the page."""
 

@@ -20,7 +20,18 @@ from cloud_hub.fleet import Order, StopRecord
 from cloud_hub.mailbag import Mailbag
 from cloud_hub.memory import Memory
 from cloud_hub.promises import Promise, Rule
-from cloud_hub.sayings import DoorCode, Neighbour, NotHomeUntil, OnItsWay, OtherDay, SafePlace, SaidWish, Wish, WishSaid
+from cloud_hub.sayings import (
+    DoorCode,
+    Neighbour,
+    NotHomeUntil,
+    OnItsWay,
+    OtherDay,
+    SafePlace,
+    SaidWish,
+    Wish,
+    WishSaid,
+    wish_id,
+)
 from shared.ledger import Alternative, Input
 from shared.messages import Estimate
 from shared.quantities import EpochMs, TimeWindow
@@ -111,7 +122,7 @@ class Wishes:
         record = self._memory.stops[stop_id]
         judged = self._judge(order, stop, record, event.wish, now)
         decision_id = self._write_down(record, event.wish, judged, now)
-        overruled = self._do(stop, record, event.wish, judged, decision_id, now)
+        overruled = self._do(stop, event.wish, judged, decision_id, now)
         if overruled:
             judged = Judged(why_not=overruled)
             decision_id = self._write_down(record, event.wish, judged, now)
@@ -119,7 +130,10 @@ class Wishes:
         return self._keep(order, event.wish, judged, decision_id, now)
 
     def _of(self, order_id: OrderId) -> list[SaidWish]:
-        return [wish for wish in self._memory.said_wishes.values() if wish.order_id == order_id]
+        found: list[SaidWish] = []
+        while (said := self._memory.said_wishes.get(wish_id(order_id, len(found) + 1))) is not None:
+            found.append(said)
+        return found
 
     # Judging.
 
@@ -192,7 +206,7 @@ class Wishes:
 
     # Doing.
 
-    def _do(self, stop: Stop, record: StopRecord, wish: Wish, judged: Judged, decision_id: str, now: Now) -> str:
+    def _do(self, stop: Stop, wish: Wish, judged: Judged, decision_id: str, now: Now) -> str:
         """Put a judgement into effect and tell who must know. Why the plan overruled it; "" when it did not."""
         changed = judged.stop
         if changed is None or changed == stop:
@@ -208,18 +222,17 @@ class Wishes:
             is_remembered = judged.effect == "if_missed" and refusal.startswith("StopUnderWay")
             return "" if is_remembered else REFUSALS.get(refusal.partition(":")[0], "other")
         if before is not None and changed.told != before.told:
-            self._tell(before, changed, self._estimate(record), decision_id, now)
+            self._tell(before, changed, decision_id, now)
         return ""
 
-    def _tell(self, before: Promise, changed: Stop, estimate: Estimate | None, decision_id: str, now: Now) -> None:
+    def _tell(self, before: Promise, changed: Stop, decision_id: str, now: Now) -> None:
         """Have the customer told the hours they have just asked for, as they are told every other change."""
         told, is_today = changed.told, changed.slot.closes_ms == before.slot.closes_ms
         promise = msgspec.structs.replace(before, slot=changed.slot)
         promise = promises.told_again(promise, told, "by_hand", now.domain_ms, decision_id, "customer_asked")
         hours = f"{self._clock(told.opens_ms)}-{self._clock(told.closes_ms)}"
         sentence = f"Order {before.order_id} comes {'' if is_today else 'another day, '}{hours}, as its customer asked."
-        waits = waiting(estimate, told) if is_today and estimate is not None else None
-        self._mailbag.put(promise, "changed", sentence, decision_id, now, why="customer_asked", estimate=waits)
+        self._mailbag.put(promise, "changed", sentence, decision_id, now, why="customer_asked")
         if is_today:
             self._memory.promises.put(promise.stop_id, promise)
 
@@ -255,7 +268,7 @@ class Wishes:
 
     def _keep(self, order: Order, wish: Wish, judged: Judged, decision_id: str, now: Now) -> Answer:
         said = SaidWish(
-            f"{order.order_id}/{len(self._of(order.order_id)) + 1:06d}", order.order_id,
+            wish_id(order.order_id, len(self._of(order.order_id)) + 1), order.order_id,
             self._book.reference(order.order_id), now.domain_ms, wish, judged.effect, judged.why_not, judged.told,
             decision_id,
         )  # fmt: skip
@@ -280,14 +293,10 @@ def told_from(promise: Promise, hours: TimeWindow, estimate: Estimate | None, ru
     middle_ms = EpochMs((promise.told.opens_ms + promise.told.closes_ms) // 2)
     heard = estimate or Estimate(promise.stop_id, promise.told.opens_ms, middle_ms, promise.told.closes_ms)
     narrow = msgspec.structs.replace(rule, first_width_min=rule.moved_width_min)
-    return promises.first_told(hours, waiting(heard, hours), narrow)
-
-
-def waiting(estimate: Estimate, hours: TimeWindow) -> Estimate:
-    """The estimate of a van that waits for these hours to begin."""
-    p50_ms = max(estimate.p50_ms, hours.opens_ms)
-    p90_ms = EpochMs(p50_ms + estimate.p90_ms - estimate.p50_ms)
-    return Estimate(estimate.stop_id, max(estimate.p10_ms, hours.opens_ms), p50_ms, p90_ms)
+    p50_ms = max(heard.p50_ms, hours.opens_ms)
+    p90_ms = EpochMs(p50_ms + heard.p90_ms - heard.p50_ms)
+    waiting = Estimate(promise.stop_id, max(heard.p10_ms, hours.opens_ms), p50_ms, p90_ms)
+    return promises.first_told(hours, waiting, narrow)
 
 
 def preferred(before: Preferences, wish: Wish) -> Preferences:
