@@ -15,6 +15,7 @@ from cloud_hub.events import Answer, ForgetAsked
 from cloud_hub.fleet import Order, StopRecord
 from cloud_hub.memory import Memory
 from cloud_hub.post import Post
+from cloud_hub.redelivery import DECIDING
 from cloud_hub.traces import (
     SWEEP,
     Traces,
@@ -135,7 +136,7 @@ class Forgetting:
         records = self._records(order)
         if order.state in ("refused", "returning"):
             return self._is_driven(order)
-        return not records or any(record.state != "done" for record in records)
+        return not records or any(record.state != "done" or record.next_step == DECIDING for record in records)
 
     def _records(self, order: Order) -> list[StopRecord]:
         named = {stop.stop_id: None for stop in (order.stop, *order.amended) if stop is not None}
@@ -145,6 +146,8 @@ class Forgetting:
     def _withdraw(self, order: Order, now: Now) -> str:
         """Have the van that has this order leave it out; why it cannot, in words, "" when it will."""
         for record in self._records(order):
+            if record.next_step == DECIDING:
+                return "how it goes on after a failed visit is being decided"
             if not record.agent or record.state == "done" or record.is_leaving:
                 continue
             why_not = self._amendments.amend(

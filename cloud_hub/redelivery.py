@@ -90,6 +90,8 @@ class Redelivery:
         """A visit of this stop has ended. One that failed is decided on when the batch is taken."""
         if visit.outcome.is_delivery or visit.outcome is Outcome.COLLECTED:
             self._call_off_others(record, now)
+        elif self._memory.orders[record.order_id].is_forgotten:
+            return  # Nobody is left to come back to.
         elif visit.outcome in nextstep.FAILED and not self._goes_on_already(record):
             self._memory.change_stop(self._memory.stops[record.stop_id], next_step=DECIDING)
             self._undecided[record.stop_id] = None
