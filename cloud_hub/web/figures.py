@@ -115,7 +115,7 @@ def _plan_shown(plan: Plan) -> dict[str, Any]:
 
 
 def _stop_shown(stop: Stop) -> dict[str, Any]:
-    """What a driver needs to drive there, and nothing that merely helps at the door."""
+    """What decides how a visit goes: no door code and no note, which help the driver alone."""
     return {
         "stop_id": stop.stop_id,
         "order_id": stop.order_id,
@@ -132,6 +132,8 @@ def _stop_shown(stop: Stop) -> dict[str, Any]:
         "door_group": stop.door_group,
         "parcels": [parcel.barcode for parcel in stop.parcels],
         "litres": sum(parcel.litres for parcel in stop.parcels),
+        "safe_place": stop.safe_place,
+        "neighbour": stop.neighbour,
     }
 
 

@@ -11,6 +11,7 @@ import argparse
 import csv
 import re
 import sys
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ from shared.quantities import metres_between
 COLUMNS = (
     "order_id", "address", "slot_from", "slot_to", "parcels", "service", "floor", "has_lift", "is_business",
     "customer_ref", "open_from", "open_to", "tier", "litres", "kilograms",
+    "name", "email", "phone", "language", "consent", "on_its_way", "door_code", "safe_place", "neighbour", "note",
 )  # fmt: skip
 
 FARTHEST_FROM_STREET_M = 60.0
@@ -40,6 +42,36 @@ HOME_SLOTS = {
 }
 SHOP_SLOTS = (("08:00", "12:00"), ("09:00", "13:00"), ("10:00", "14:00"))
 OFFICES, SHOPS = 12, 16
+
+
+PHONES = tuple(f"+4670174{number:04d}" for number in range(605, 700))
+"""Swedish numbers that PTS, the regulator there, keeps free for films and books (070-1740605 to 070-1740699): nobody
+has them. No such range of Finland is known to us.
+"""
+
+LANGUAGES = (("fi", 75), ("sv", 15), ("en", 10))
+FIRST_NAMES = {
+    "fi": ("Aino", "Veikko", "Helmi", "Eino", "Sylvi", "Toivo", "Lempi", "Urho", "Saima", "Onni", "Impi", "Oiva"),
+    "sv": ("Astrid", "Folke", "Elsa", "Sixten", "Greta", "Holger", "Märta", "Ragnar"),
+    "en": ("Ada", "Grace", "Alan", "Edith", "Niklaus", "Hedy"),
+}
+LAST_NAMES = {
+    "fi": ("Keksitty", "Satunen", "Tarunen", "Kuvitelma", "Mallinen", "Esimerkki", "Olematon", "Sepitelmä"),
+    "sv": ("Påhittig", "Sagolund", "Exempelström", "Diktander"),
+    "en": ("Sample", "Fictional", "Madeup", "Instance"),
+}
+"""Names nobody is called: the surnames say that they are invented."""
+
+SAFE_PLACES = {
+    "fi": ("pyörävarasto", "rappukäytävän kaappi", "kuistin penkki"),
+    "sv": ("cykelförrådet", "skåpet i trappan"),
+    "en": ("the bicycle shed", "the cupboard on the landing"),
+}
+NOTES = {
+    "fi": ("ovikello ei soi, koputa", "sisäänkäynti pihan puolelta", "varo koiraa"),
+    "sv": ("ingång från gården", "ring två gånger"),
+    "en": ("entrance from the yard", "please knock, the bell is broken"),
+}
 
 
 @dataclass(slots=True)
@@ -117,10 +149,15 @@ def write_orders(city: CityMap, seed: int, out: TextIO) -> None:
     _misspell_one(day)
     _add_doubtful(day)
     day.luck.shuffle(day.rows)
+    people = Random(f"customers {seed}")  # Their own luck: who waits does not change what is delivered where.
+    phones = list(PHONES)
+    people.shuffle(phones)
     table = csv.DictWriter(out, COLUMNS, restval="", lineterminator="\n")
     table.writeheader()
     for at, row in enumerate(day.rows, start=1):
-        table.writerow({"order_id": f"HEL-{1000 + at}", "customer_ref": f"C-{20_000 + 7 * at}", **row})
+        customer = f"C-{20_000 + 7 * at}"
+        who = _customer(people, customer, row, phones)
+        table.writerow({"order_id": f"HEL-{1000 + at}", "customer_ref": customer, **row, **who})
 
 
 def _doors(day: Day) -> list[Address]:
@@ -223,6 +260,43 @@ def _add_shops(day: Day, shops: Sequence[tuple[Address, str, str]]) -> None:
         slot = day.luck.choice([slot for slot in SHOP_SLOTS if slot[1] > max(opens, "09:30") and slot[1] <= closes])
         service = "collection" if at < 3 else day.luck.choice(("hand_over", "hand_over", "signature"))
         day.add(_line(day, shop), slot, service, is_business="yes", open_from=opens, open_to=closes)
+
+
+def _customer(people: Random, customer: str, row: dict[str, str], phones: list[str]) -> dict[str, str]:
+    """Who waits for an order, how they may be told, and what they said about their door. Nobody real."""
+    language = people.choices([name for name, _ in LANGUAGES], [share for _, share in LANGUAGES])[0]
+    first, last = people.choice(FIRST_NAMES[language]), people.choice(LAST_NAMES[language])
+    is_business = row.get("is_business") == "yes"
+    agrees = people.choices(("email", "email sms", "sms", "none"), (44, 38, 12, 6))[0]
+    phone = phones.pop() if phones and "sms" in agrees else ""
+    agreed = agrees if phone or "sms" not in agrees else "email"
+    # What may not be used is not handed over.
+    says = {
+        "name": f"{last} Oy" if is_business else f"{first} {last}",
+        "email": f"{_ascii(first)}.{_ascii(last)}.{customer[2:]}@example.org" if "email" in agreed else "",
+        "phone": phone,
+        "language": language,
+        "consent": agreed,
+        "on_its_way": "yes" if people.random() < 0.2 else "",
+    }
+    chances = [people.random() for _ in range(4)]
+    if is_business:
+        return says
+    may_be_left = row["service"] in ("hand_over", "leave_safe")
+    if chances[0] < 0.5:
+        says["door_code"] = str(people.randrange(1000, 10_000))
+    if may_be_left and chances[1] < 0.06:
+        says["safe_place"] = people.choice(SAFE_PLACES[language])
+    elif may_be_left and chances[2] < 0.08:
+        says["neighbour"] = f"{people.choice(LAST_NAMES[language])}, A {people.randrange(1, 30)}"
+    if chances[3] < 0.12:
+        says["note"] = people.choice(NOTES[language])
+    return says
+
+
+def _ascii(name: str) -> str:
+    """The name as it stands in an address: without dots and rings."""
+    return unicodedata.normalize("NFKD", name.lower()).encode("ascii", "ignore").decode()
 
 
 def _misspell_one(day: Day) -> None:
