@@ -28,7 +28,7 @@ from cloud_hub.links import Links
 from cloud_hub.metrics import Counts, registry_of
 from cloud_hub.notices import Notifier
 from cloud_hub.roads import Roads
-from cloud_hub.settings import HubSettings, depots_of, read_hub_settings, today, vehicle_of
+from cloud_hub.settings import HubSettings, costs_of, depots_of, lockers_of, read_hub_settings, today, vehicle_of
 from cloud_hub.solver import Solver
 from cloud_hub.storage import StoreUnknown, StoreUnreadable, open_stores
 from cloud_hub.telemetry import FastLane
@@ -243,6 +243,9 @@ def _identity(settings: HubSettings, secret: bytes) -> HubIdentity:
         notices=settings.notice_rule,
         rule=settings.promises,
         pace=settings.pace,
+        redelivery=settings.redelivery,
+        lockers=lockers_of(settings),
+        costs=costs_of(settings),
         secret=secret,
         keep_days=settings.privacy.keep_days,
     )

@@ -1,5 +1,7 @@
 """Everything the hub is told before it starts, read once from one TOML file."""
 
+import math
+import re
 from datetime import date, datetime
 from pathlib import Path
 from typing import Annotated
@@ -7,13 +9,16 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import msgspec
 
+import shared.costs
 from cloud_hub.events import Pace
 from cloud_hub.fleet import Vehicle
+from cloud_hub.nextstep import Locker, RedeliveryRule
 from cloud_hub.notice_rules import NoticeRule
 from cloud_hub.notices import NoticeSetting, notice_objections
 from cloud_hub.promises import Rule
 from shared.citymap import shipped_city
 from shared.contracts import Rest
+from shared.costs import Costs
 from shared.quantities import EpochMs, Position, Seconds, TimeWindow
 from shared.settings import SettingsWrong, read_settings
 from shared.work import AgentId, Depot
@@ -49,6 +54,16 @@ class VehicleSetting(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     capacity_litres: int = 10_000
 
 
+class LockerSetting(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A parcel locker: what its largest compartment holds, and how many compartments are ours each day."""
+
+    id: str
+    name: str
+    position: tuple[float, float]
+    most_litres: float = 60.0
+    capacity: int = 10
+
+
 class Privacy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How long people are remembered: a customer is forgotten `keep_days` after the last order ended, 0 for never."""
 
@@ -64,7 +79,8 @@ class HubSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     nowhere; `[notices]` says how customers are told: while every channel is off, notices are kept. `key_file` holds
     the hub's signing key and is made when absent. `solver_s` is how long the first plan may search, `solver_seed` its
     seed. `most_body_bytes` bounds a request. `[promises]` are the bounds of telling customers, `[pace]` how many
-    times as long stops and legs really take as orders and the map say.
+    times as long stops and legs really take as orders and the map say. `[redelivery]` and `[[lockers]]` say how it
+    goes on after a failed visit; `costs` is the file of prices, "" for the one shipped.
     """
 
     depots: tuple[DepotSetting, ...]
@@ -85,6 +101,9 @@ class HubSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     most_body_bytes: int = 20_000_000
     promises: Rule = Rule()
     pace: Pace = Pace()
+    redelivery: RedeliveryRule = RedeliveryRule()
+    lockers: tuple[LockerSetting, ...] = ()
+    costs: str = ""
     privacy: Privacy = Privacy()
 
     @property
@@ -103,7 +122,28 @@ def read_hub_settings(path: Path) -> HubSettings:
     settings = read_settings(path, HubSettings)
     for objection in _objections(settings):
         raise SettingsWrong(f"{path}: {objection}; docs/settings.md lists every setting")
+    costs_of(settings)
     return settings
+
+
+def costs_of(settings: HubSettings) -> Costs:
+    """The prices: of the file the settings name, else those shipped. Raises SettingsWrong."""
+    path = Path(settings.costs) if settings.costs else Path(shared.costs.__file__).with_name("costs.toml")
+    costs = read_settings(path, Costs)
+    if not re.fullmatch("[A-Z]{3}", costs.currency):
+        raise SettingsWrong(f"{path}: currency is '{costs.currency}', expected three letters such as EUR (ISO 4217)")
+    for name, price in msgspec.structs.asdict(costs).items():
+        if isinstance(price, float) and not math.isfinite(price):
+            raise SettingsWrong(f"{path}: {name} is {price}, expected an amount of money")
+    return costs
+
+
+def lockers_of(settings: HubSettings) -> tuple[Locker, ...]:
+    """The lockers as values."""
+    return tuple(
+        Locker(locker.id, locker.name, Position(*locker.position), locker.most_litres, locker.capacity)
+        for locker in settings.lockers
+    )
 
 
 def depots_of(settings: HubSettings) -> tuple[Depot, ...]:
@@ -167,7 +207,8 @@ def _objections(settings: HubSettings) -> list[str]:
     if not depots:
         found.append("no depot is named, expected at least one [[depots]]")
     agents = [vehicle.agent for vehicle in settings.vehicles]
-    for name, ids in (("depot", depots), ("vehicle", agents)):
+    lockers = [locker.id for locker in settings.lockers]
+    for name, ids in (("depot", depots), ("vehicle", agents), ("locker", lockers)):
         found += [f"{name} '{twice}' is named twice" for twice in sorted({one for one in ids if ids.count(one) > 1})]
     for depot in settings.depots:
         for place in (depot.position, depot.gateway or depot.position):
@@ -175,6 +216,8 @@ def _objections(settings: HubSettings) -> list[str]:
                 found.append(f"depot '{depot.id}' stands at {place}, expected latitude and longitude in degrees")
         if not 0 <= depot.stem_s <= 4 * 3600:
             found.append(f"depot '{depot.id}' has a stem of {depot.stem_s} s, expected 0 to 14,400")
+    for locker in settings.lockers:
+        found += _locker_objections(locker)
     for vehicle in settings.vehicles:
         found += vehicle_objections(vehicle, depots, settings.day or "2000-01-03", settings.zone)
     found += notice_objections(settings.notices, settings.webhook)
@@ -184,6 +227,20 @@ def _objections(settings: HubSettings) -> list[str]:
         found.append(f"http_port is {settings.http_port}, expected 0 to 65535")
     if not settings.region or any(sign in settings.region for sign in "/+#"):
         found.append(f"region is '{settings.region}', expected a name without / + #")
+    return found
+
+
+def _locker_objections(locker: LockerSetting) -> list[str]:
+    found = []
+    if not re.fullmatch(r"[\w.-]{1,40}", locker.id):
+        found.append(f"locker '{locker.id[:40]}', expected an id of 1 to 40 letters, digits, dots, dashes")
+    if not (-90 <= locker.position[0] <= 90 and -180 <= locker.position[1] <= 180):
+        found.append(f"locker '{locker.id}' stands at {locker.position}, expected latitude and longitude in degrees")
+    if not 0 < locker.most_litres <= 10_000 or not 0 <= locker.capacity <= 10_000:
+        found.append(
+            f"locker '{locker.id}' has {locker.capacity} compartments of {locker.most_litres} litres, expected 0 to "
+            "10,000 of more than 0"
+        )
     return found
 
 

@@ -9,6 +9,7 @@ import numpy as np
 from cloud_hub.events import DayPlanAsked, DepotsSaid, OrdersHanded, Planned, PlanWanted, Route, Spoke, VehiclesSaid
 from cloud_hub.fleet import Order, Vehicle
 from cloud_hub.hub import HubCore, HubIdentity
+from cloud_hub.nextstep import Locker
 from cloud_hub.notice_rules import NoticeRule
 from shared import wire
 from shared.contracts import LegTimes
@@ -60,9 +61,12 @@ def estimate(stop_id: str, hour: float) -> Estimate:
 class Driven:
     """A core with a store of dicts and a clock that the test sets. `envelopes` is what left at the last step."""
 
-    def __init__(self, has_receiver: bool = False, notices: NoticeRule | None = None) -> None:
+    def __init__(
+        self, has_receiver: bool = False, notices: NoticeRule | None = None, lockers: tuple[Locker, ...] = ()
+    ) -> None:
         self.rooms: dict[str, dict[str, bytes]] = {}
         self.notices = notices or NoticeRule(on=("webhook",) if has_receiver else ())
+        self.lockers = lockers
         self.hour = 7.0
         self.real_ms = 0
         self.seqs: dict[str, int] = {}
@@ -71,7 +75,7 @@ class Driven:
 
     def wake_up(self) -> None:
         """A life begins: from the rows, whatever the former core had in mind."""
-        identity = HubIdentity("main", "life", "boot", "UTC", clock_face, self.notices)
+        identity = HubIdentity("main", "life", "boot", "UTC", clock_face, self.notices, lockers=self.lockers)
         self.core = HubCore(identity, self.rooms)
         self.take(LinkUp())
 

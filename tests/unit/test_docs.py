@@ -11,9 +11,10 @@ from cloud_hub.channels.sms import SmsSetting
 from cloud_hub.channels.smtp import EmailSetting
 from cloud_hub.channels.webhook import WebhookSetting
 from cloud_hub.events import Pace
+from cloud_hub.nextstep import RedeliveryRule
 from cloud_hub.notices import NoticeSetting
 from cloud_hub.promises import Rule
-from cloud_hub.settings import DepotSetting, HubSettings, Privacy, VehicleSetting
+from cloud_hub.settings import DepotSetting, HubSettings, LockerSetting, Privacy, VehicleSetting
 from deploy.__main__ import app as front_door
 from edge_agent.__main__ import COMMANDS
 from edge_agent.settings import AgentSettings
@@ -21,6 +22,7 @@ from firmware_sim.__main__ import app as sim_app
 from firmware_sim.devices.gnss import GnssFaults
 from firmware_sim.twin_process import TwinSettings
 from firmware_sim.van import VanSettings
+from shared.costs import Costs
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 
@@ -29,7 +31,7 @@ DOCS = Path(__file__).resolve().parents[2] / "docs"
     "kind",
     [
         AgentSettings, HubSettings, DepotSetting, VehicleSetting, Privacy, Rule, Pace, VanSettings, GnssFaults,
-        TwinSettings, NoticeSetting, EmailSetting, SmsSetting, WebhookSetting,
+        TwinSettings, NoticeSetting, EmailSetting, SmsSetting, WebhookSetting, RedeliveryRule, LockerSetting, Costs,
     ],
 )  # fmt: skip
 def test_every_setting_is_documented(kind: type[msgspec.Struct]) -> None:
