@@ -42,6 +42,8 @@ from edge_agent.lateness import is_worth_asking, news
 from edge_agent.memory import Parts, SaidToHub, changed_rows, read_part
 from edge_agent.outlook import Foreseen, Improve, Improved, Predict, Predicted
 from edge_agent.reordering import (
+    ROADS_HAVE_CHANGED,
+    WORK_HAS_CHANGED,
     Case,
     Verdict,
     case_of,
@@ -180,13 +182,15 @@ class AgentCore:
     def wake(self, now: Now) -> Wake:
         """The next look ahead in domain time, the next repeat in real time."""
         work, day = self._round.work, self._round.day
-        domain = _earlier(self._round.tick_ms(), self._access.expires_ms(self._plan, day))
+        waits = [self._round.tick_ms(), self._access.expires_ms(self._plan, day)]
         if work is not None and day.shown and day.shift != "ended":
             look = max(self._looked_at_ms + FORESEE_EVERY_MS, now.domain_ms + 1)
             starts = work.plan.depart_ms - FORESEE_BEFORE_MS
             is_early = day.shift == "waiting" and now.domain_ms < starts
-            domain = _earlier(domain, starts if is_early else look)
-        return Wake(domain, self._uplink.due_at(now.real_ms))
+            waits.append(starts if is_early else look)
+        return Wake(
+            min((at_ms for at_ms in waits if at_ms is not None), default=None), self._uplink.due_at(now.real_ms)
+        )
 
     def durable(self) -> dict[str, Any]:
         """Everything a restart must not forget, for comparing a running core with a recovered one."""
@@ -273,7 +277,8 @@ class AgentCore:
             case RoadsChanged() as roads:
                 self._take_roads(roads)
             case WorkAmended() as amended:
-                self._has_news = self._round.take_amendment(amended, self._moment) or self._has_news
+                if self._round.take_amendment(amended, self._moment):
+                    self._has_news = WORK_HAS_CHANGED
             case PersonForgotten() as forgotten:
                 self._round.forget(forgotten, self._moment)
             case _:
@@ -311,7 +316,7 @@ class AgentCore:
         if refusal:
             self.refused[refusal] += 1
         else:
-            self._has_news = "the roads have changed"
+            self._has_news = ROADS_HAVE_CHANGED
 
     # The driver's page.
 
@@ -566,7 +571,3 @@ class AgentCore:
         parts = self._parts()
         self._out.rows += changed_rows(self._written, parts)
         self._written = parts
-
-
-def _earlier(one: int | None, other: int | None) -> int | None:
-    return min((at for at in (one, other) if at is not None), default=None)

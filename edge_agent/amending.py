@@ -26,7 +26,8 @@ class Amended(NamedTuple):
     """What becomes of an amendment.
 
     `taken` are the stops that are as it wants them, whether or not they were so before; `refused` are the others, with
-    the reason. `added` and `withdrawn` are stops the order gains and loses. `wish` says what is new about the work;
+    the reason. `added` and `withdrawn` are stops the order gains and loses, `retimed` those it has and whose windows are
+    others now. `wish` says what is new about the work;
     None when nothing is.
     """
 
@@ -35,6 +36,7 @@ class Amended(NamedTuple):
     refused: tuple[tuple[StopId, str], ...]
     added: tuple[StopId, ...] = ()
     withdrawn: tuple[StopId, ...] = ()
+    retimed: tuple[StopId, ...] = ()
     wish: Reason | None = None
 
 
@@ -62,20 +64,27 @@ def amend(
     if not new and not gone:
         return Amended(work, taken, tuple(refused.items()))
     added = tuple(stop_id for stop_id in new if stop_id not in work.stops)
+    retimed = tuple(s for s in new if s in work.stops and _cause(work.stops[s], new[s]) != "other_details")
     return Amended(
         _changed(work, new, gone, None if legs is work.legs else legs),
         taken,
         tuple(refused.items()),
         added,
         gone,
+        retimed,
         _wish(work, new, gone),
     )
 
 
-def placed(bearing: Bearing, added: Sequence[StopId]) -> tuple[StopId, ...]:
-    """The bearing's order with each added stop where it costs least, one after the other.
+WAITS_LESS_S = 300
+"""A stop keeps its place unless another one saves five minutes of driving, waiting or lateness."""
 
-    Judged by the plan's own times: the kernel is asked at once for something better. The stop under way stays first.
+
+def placed(bearing: Bearing, added: Sequence[StopId], retimed: Sequence[StopId] = ()) -> tuple[StopId, ...]:
+    """The bearing's order with each added or retimed stop where it costs least, one after the other.
+
+    Judged by the plan's own times, with waiting at a door as dear as driving, which the kernel's cost leaves out: it is
+    asked at once for something better, and begins from here. The stop under way stays first.
     """
     foreseen = plans_own(bearing, bearing.order)
     spans = spans_left(bearing, foreseen.legs, foreseen.stops)
@@ -85,6 +94,11 @@ def placed(bearing: Bearing, added: Sequence[StopId]) -> tuple[StopId, ...]:
     order = tuple(node[stop_id] for stop_id in beyond if stop_id not in added)
     for stop_id in added:
         order = _with(problem, order, node[stop_id])
+    for stop_id in retimed:
+        if stop_id in node:
+            others = tuple(k for k in order if k != node[stop_id])
+            better = _with(problem, others, node[stop_id])
+            order = better if _cost_s(problem, better) + WAITS_LESS_S <= _cost_s(problem, order) else order
     head = bearing.order[: len(bearing.order) - len(beyond)]
     return head + tuple(beyond[k - 1] for k in order)
 
@@ -94,7 +108,12 @@ def _with(problem: RouteProblem, order: tuple[int, ...], node: int) -> tuple[int
     found = [(*order[:k], node, *order[k:]) for k in range(len(order) + 1)]
     among = replace(problem, order=found[-1])
     allowed = [candidate for candidate in found if not check(among, candidate)]
-    return min(allowed, key=lambda candidate: evaluate(among, candidate).total, default=found[-1])
+    return min(allowed, key=lambda candidate: _cost_s(among, candidate), default=found[-1])
+
+
+def _cost_s(problem: RouteProblem, order: tuple[int, ...]) -> int:
+    cost = evaluate(problem, order)
+    return cost.total + cost.finish
 
 
 def _none(work: Assignment, everybody: tuple[StopId, ...], why: str) -> Amended:

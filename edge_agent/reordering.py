@@ -28,6 +28,10 @@ from shared.work import AgentId, StopId
 
 KERNEL_MS = 50
 
+ROADS_HAVE_CHANGED = "the roads have changed"
+WORK_HAS_CHANGED = "the work has changed"
+"""What is news around an order, as a decision's cause says it when the order is in no trouble."""
+
 
 class Case(msgspec.Struct, frozen=True):
     """The order of what lies beyond the stop under way, and what is wrong with it.
@@ -129,9 +133,9 @@ def change_by(verdict: Verdict, day: Day, change_id: str, now_ms: EpochMs) -> Ch
     known = set(arcs(start, rest_agreed))
     new_arcs = tuple(arc for arc in arcs(start, proposal.after) if arc not in known)
     why = verdict.why
-    if why is not None and day.change is not None and day.change.reason is not None:
-        wish = day.change.reason
-        why = because(wish, why) if wish.cause in WISHES else why
+    wish = None if day.change is None else day.change.reason
+    if why is not None and wish is not None and wish.cause in WISHES and verdict.case.news == WORK_HAS_CHANGED:
+        why = because(wish, why)
     words = verdict.words if why is None or why is verdict.why else in_english(why, verdict.case.bearing.zone)
     return Change(change_id, now_ms, words, agreed, head + proposal.after, new_arcs, why)
 

@@ -25,6 +25,7 @@ from edge_agent.dialogue import (
     ShiftSaid,
 )
 from edge_agent.foresight import bearing_of
+from edge_agent.lateness import stops_moved
 from edge_agent.memory import Change, Day, Learned, Parts, Withdrawn, read_part
 from edge_agent.outlook import Bearing, Foreseen
 from edge_agent.proofs import Proofs
@@ -210,8 +211,8 @@ class Round:
         self._moved_on = "roads changed"
         return ""
 
-    def take_amendment(self, said: WorkAmended, at: Moment) -> str:
-        """Other work is wanted: take what can be taken and say what cannot; the news in words, empty when it is none.
+    def take_amendment(self, said: WorkAmended, at: Moment) -> bool:
+        """Other work is wanted: take what can be taken and say what cannot. True when anything is another than before.
 
         A new stop goes where it costs least, until the kernel knows better.
         """
@@ -220,13 +221,13 @@ class Round:
             stops = (*(stop.stop_id for stop in said.stops), *said.withdrawn)
             refused = tuple((stop_id, "there is no plan yet") for stop_id in stops)
             self._events.append(AmendmentTaken(said.plan_version, (), refused, ()))
-            return ""
+            return False
         day = self._day
         made = amend(work, said, turns.under_way(day), self._visits, day.shift == "ended")
         if made.wish is not None:
             self._amend(work, made, at)
         self._events.append(AmendmentTaken(said.plan_version, made.taken, made.refused, self._day.shown))
-        return "" if made.wish is None else "the work has changed"
+        return made.wish is not None
 
     def _amend(self, former: Assignment, made: Amended, at: Moment) -> None:
         assert made.wish is not None, "only what changes the work is put into it"
@@ -236,17 +237,19 @@ class Round:
         remaining = tuple(stop_id for stop_id in day.shown if stop_id not in made.withdrawn)
         order = remaining + made.added
         wider = msgspec.structs.replace(day, shown=order)
-        bearing = bearing_of(work, wider, self._learned, at.belief, self._zone, at.now_ms) if made.added else None
-        if bearing is not None:
-            order = placed(bearing, made.added)
+        bearing = bearing_of(work, wider, self._learned, at.belief, self._zone, at.now_ms)
+        if bearing is not None and (made.added or made.retimed):
+            order = placed(bearing, made.added, made.retimed)
+        moved = stops_moved(remaining, [stop_id for stop_id in order if stop_id not in made.added])
+        wish = msgspec.structs.replace(made.wish, moved=moved)
         agreed = day.shown if day.change is None else day.change.before
         change = Change(
             f"{work.plan.agent}-{work.plan.plan_version}.{day.amendments + 1}",
             at.now_ms,
-            in_english(made.wish, self._zone),
+            in_english(wish, self._zone),
             tuple(stop_id for stop_id in agreed if stop_id in order),
             order,
-            reason=made.wish,
+            reason=wish,
         )
         self._change_day(turns.amended(day, order, change))
         self._moved_on = "the work was amended"

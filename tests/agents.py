@@ -7,7 +7,17 @@ import msgspec
 import numpy as np
 
 from edge_agent.agent import AgentCore
-from edge_agent.dialogue import Asked, ChangeSaid, HeadingSaid, OutcomeSaid, Reply, Said, ShiftSaid
+from edge_agent.dialogue import (
+    ENTRY_TOPIC,
+    Asked,
+    ChangeSaid,
+    Entry,
+    HeadingSaid,
+    OutcomeSaid,
+    Reply,
+    Said,
+    ShiftSaid,
+)
 from edge_agent.identity import Identity
 from edge_agent.outlook import Improve, Improved, Predict, Predicted, orders_beyond, plans_own
 from edge_agent.sensing import Fix, Scan
@@ -224,6 +234,12 @@ class Rig:
         shown = [envelope for envelope in self.envelopes if envelope.topic == "page/day"]
         found: dict[str, Any] = msgspec.json.decode(shown[-1].payload)
         return found
+
+    @property
+    def entry(self) -> Entry:
+        """Who may read the page, as it was last told."""
+        told = [envelope for envelope in self.envelopes if envelope.topic == ENTRY_TOPIC]
+        return msgspec.json.decode(told[-1].payload, type=Entry)
 
     @property
     def shown(self) -> list[str]:
