@@ -212,8 +212,8 @@ def track_pages(desk: Desk, picture: Picture) -> APIRouter:
         return await run_in_threadpool(_look, track, request, token, lang, said)
 
     @router.get(PATH + "{token}/state", include_in_schema=False)
-    async def state(request: Request, token: str, lang: str | None = None) -> Response:
-        return await run_in_threadpool(_state, track, request, token, lang)
+    async def state(request: Request, token: str, lang: str | None = None, have: str = "") -> Response:
+        return await run_in_threadpool(_state, track, request, token, lang, have)
 
     @router.post(PATH + "{token}", include_in_schema=False)
     async def say(request: Request, token: str, lang: str | None = None) -> Response:
@@ -274,7 +274,8 @@ def _look(track: Track, request: Request, token: str, lang: str | None, said: st
         return _response(track, track.closed(wrong, _language(request, lang)))
 
 
-def _state(track: Track, request: Request, token: str, lang: str | None) -> Response:
+def _state(track: Track, request: Request, token: str, lang: str | None, have: str) -> Response:
+    """The delivery in a few numbers, and its part of the page unless that is the version the asker has."""
     try:
         shown = track.open(token)
     except (LinkWrong, LinkExpired, Gone) as closed:
@@ -282,10 +283,10 @@ def _state(track: Track, request: Request, token: str, lang: str | None) -> Resp
         return Json({"status": page.status}, status_code=page.status, headers=track.headers)
     words = Words(_language(request, lang, shown), track.zone, track.desk.clock.now_ms())
     live = track.live(shown, words)
-    van = shown.van
+    version, van = version_of(live), shown.van
     return Json(
         {
-            "version": version_of(live),
+            "version": version,
             "phase": shown.phase,
             "window_ms": None if shown.window is None else list(msgspec.structs.astuple(shown.window)),
             "is_told": shown.is_told,
@@ -295,7 +296,7 @@ def _state(track: Track, request: Request, token: str, lang: str | None) -> Resp
                 "lat": van.position.lat, "lon": van.position.lon, "age_min": van.age_min
             },
             "outcome": shown.outcome,
-            "html": live,
+            "html": None if have == version else live,
         },
         headers=track.headers,
     )  # fmt: skip

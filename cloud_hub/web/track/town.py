@@ -13,17 +13,28 @@ from shared.citymap import METRES_PER_DEGREE, BundleUnreadable, CityMap
 from shared.logs import log
 from shared.quantities import Position
 
-WIDTH, HEIGHT = 640, 400
-LEAST_HALF_M = 260.0
+WIDTH, HEIGHT = 480, 340
+LEAST_HALF_M = 220.0
 """Half the height drawn when the van is near: some four blocks."""
 
 MOST_HALF_M = 1_400.0
 """A van farther off than that is not drawn: there would be nothing to see but a web of lines."""
 
-MARGIN = 1.35
+MARGIN = 1.6
 MAJOR = frozenset({"motorway", "trunk", "primary", "secondary", "tertiary"})
-MOST_NAMES = 6
-LETTER_PX = 8.4
+STREET_M = {"service": 4.0, "minor": 8.0, "major": 12.0}
+LEAST_PX = {"service": 1.0, "minor": 2.0, "major": 3.5}
+EDGE_PX = 1.5
+MOST_NAMES = 7
+LETTER_PX = 9.0
+LEAST_SHARE = 0.4
+"""A street is drawn in short pieces; its name goes where one piece is at least this much of the name's length."""
+
+DOOR = '<path d="M-8 7V-1L0-8 8-1V7H3V1H-3V7z"/>'
+VAN = (
+    '<path d="M-9-6H3V5H-9zM4-3H8L10 1V5H4z"/>'
+    '<circle class="wheel" cx="-5" cy="6" r="2.4"/><circle class="wheel" cx="6" cy="6" r="2.4"/>'
+)
 
 Points = npt.NDArray[np.float64]
 
@@ -47,6 +58,11 @@ class _View(NamedTuple):
     lat: float
     east_px: float
     north_px: float
+
+    @property
+    def px_per_m(self) -> float:
+        """Pixels per metre."""
+        return self.north_px / METRES_PER_DEGREE
 
     def px(self, points: Points) -> Points:
         """Places as pixels: float64 [k, 2], right then down."""
@@ -97,10 +113,13 @@ class Town:
         for layer, shapes in self._areas.items():
             drawn = "".join(_path(view.px(shape.points), closed=True) for shape in shapes if view.sees(shape))
             parts.append(f'<path class="{layer}" d="{drawn}"/>' if drawn else "")
-        for weight in ("casing", "street"):
-            for kind in ("service", "minor", "major"):
-                drawn = "".join(_path(view.px(shape.points)) for shape in roads if shape.kind == kind)
-                parts.append(f'<path class="{weight} {kind}" d="{drawn}"/>' if drawn else "")
+        drawn_by_kind = {
+            kind: "".join(_path(view.px(shape.points)) for shape in roads if shape.kind == kind) for kind in STREET_M
+        }
+        for weight, edge_px in (("casing", EDGE_PX), ("street", 0.0)):
+            for kind, drawn in drawn_by_kind.items():
+                width = max(LEAST_PX[kind], STREET_M[kind] * view.px_per_m) + 2 * edge_px
+                parts.append(f'<path class="{weight}" stroke-width="{width:.1f}" d="{drawn}"/>' if drawn else "")
         parts += _names(view, roads)
         parts.append(_mark(view, door, "door", door_name))
         parts.append(_mark(view, van, "van", van_name))
@@ -151,14 +170,14 @@ def _names(view: _View, roads: Iterable[_Shape]) -> list[str]:
         for (x, y), (to_x, to_y) in itertools.pairwise(points.tolist()):
             length = math.hypot(to_x - x, to_y - y)
             middle_x, middle_y = (x + to_x) / 2, (y + to_y) / 2
-            is_inside = 60 < middle_x < WIDTH - 60 and 40 < middle_y < HEIGHT - 40
+            is_inside = 60 < middle_x < WIDTH - 60 and 30 < middle_y < HEIGHT - 30
             if is_inside and length > best.get(shape.name, (0.0,))[0]:
                 best[shape.name] = (length, middle_x, middle_y, math.degrees(math.atan2(to_y - y, to_x - x)))
     written: list[tuple[float, float]] = []
     parts = []
     for name, (length, x, y, turned) in sorted(best.items(), key=lambda item: -item[1][0]):
-        is_free = all(math.hypot(x - other_x, y - other_y) > 90 for other_x, other_y in written)
-        if len(written) < MOST_NAMES and is_free and length > 0.5 * LETTER_PX * len(name):
+        is_free = all(math.hypot(x - other_x, y - other_y) > 70 for other_x, other_y in written)
+        if len(written) < MOST_NAMES and is_free and length > LEAST_SHARE * LETTER_PX * len(name):
             upright = turned - 180 if turned > 90 else turned + 180 if turned < -90 else turned
             written.append((x, y))
             parts.append(
@@ -170,13 +189,9 @@ def _names(view: _View, roads: Iterable[_Shape]) -> list[str]:
 
 def _mark(view: _View, place: Position, kind: str, name: str) -> str:
     x, y = view.px(np.array([[place.lon, place.lat]]))[0]
-    halo = '<circle class="halo" r="26"/>' if kind == "van" else ""
-    sign = (
-        '<path d="M-8 7V-1L0-8 8-1V7H3V1H-3V7z"/>'
-        if kind == "door"
-        else '<path d="M-9-6H3V5H-9zM4-3H8L10 1V5H4z"/><circle cx="-5" cy="6" r="2.4"/><circle cx="6" cy="6" r="2.4"/>'
-    )
+    halo = '<circle class="halo" r="28"/>' if kind == "van" else ""
+    sign = DOOR if kind == "door" else VAN
     return (
-        f'<g class="mark {kind}" transform="translate({x:.0f} {y:.0f})">{halo}<circle r="16"/>{sign}'
-        f'<text y="-24">{html.escape(name)}</text></g>'
+        f'<g class="mark {kind}" transform="translate({x:.0f} {y:.0f})">{halo}<circle class="disc" r="17"/>{sign}'
+        f'<text y="-25">{html.escape(name)}</text></g>'
     )

@@ -5,15 +5,15 @@
   const news = document.getElementById("news");
   if (!live || !window.fetch) return;
   const every = Number(live.dataset.pollS) * 1000 || 15000;
-  const url = location.pathname + "/state" + location.search.replace(/[?&]said=[^&]*/g, "");
+  const url = `${location.pathname}/state?lang=${document.documentElement.lang}&have=`;
   const spoken = () => [...live.querySelectorAll("[data-headline]")].map((part) => part.textContent.trim()).join(". ");
   const look = async () => {
     if (document.hidden) return;
-    const answer = await fetch(url, { cache: "no-store", credentials: "omit", referrerPolicy: "no-referrer" });
+    const answer = await fetch(url + live.dataset.version, { cache: "no-store", credentials: "omit", referrerPolicy: "no-referrer" });
     if (answer.status === 404 || answer.status === 410) return location.reload();
     if (!answer.ok) return;
     const state = await answer.json();
-    if (state.version === live.dataset.version) return;
+    if (state.html === null) return;
     const before = spoken();
     const drawn = new DOMParser().parseFromString(state.html, "text/html");
     live.replaceChildren(...drawn.body.childNodes);
