@@ -126,6 +126,8 @@ def _checked(path: Path) -> sqlite3.Connection:
         found = db.execute("PRAGMA quick_check(1)").fetchone()[0]
         if found != "ok":
             raise sqlite3.DatabaseError(found)
+        # A process that died between a commit and its erasing left the log behind.
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         application = db.execute("PRAGMA application_id").fetchone()[0]
         is_new = db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0] == 0
         if is_new:

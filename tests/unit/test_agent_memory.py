@@ -4,9 +4,20 @@ import msgspec
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from edge_agent.dialogue import Asked, ChangeSaid, HeadingSaid, OutcomeSaid, ShiftSaid
+from edge_agent.dialogue import (
+    Asked,
+    ChangeSaid,
+    HeadingSaid,
+    ObjectSaid,
+    OutcomeSaid,
+    OverrideSaid,
+    ScanSaid,
+    SessionSaid,
+    ShiftSaid,
+)
 from edge_agent.sensing import Scan, WheelSpeed
-from shared.messages import Ack, PlanPushed, RoadsChanged, WindowTold
+from shared.contracts import ShiftLock
+from shared.messages import Ack, PersonForgotten, PlanPushed, RoadsChanged, WindowTold, WorkAmended
 from shared.quantities import EpochMs, TimeWindow
 from shared.steps import LinkDown, LinkUp
 from shared.work import AgentId, Outcome, StopId
@@ -17,7 +28,8 @@ HOUSES = [*row_of_houses(5), stop("s6", 450.0, 60.0, told=(0, 50))]
 
 
 def push(version: int, is_other_day: bool) -> object:
-    plan = plan_of(HOUSES, version=version, day="2026-11-24" if is_other_day else "2026-11-23", rest=REST)
+    day, lock = "2026-11-24" if is_other_day else "2026-11-23", ShiftLock.of("123456", "salt")
+    plan = plan_of(HOUSES, version=version, day=day, rest=REST, shift_lock=lock)
     return PlanPushed(plan, EpochMs(MORNING_MS + 600 * MINUTE_MS))
 
 
@@ -26,7 +38,21 @@ def roads(version: int) -> object:
     return RoadsChanged(version, legs, "a street is closed")
 
 
+def amended(version: int, name: str, minutes: int, withdrawn: list[str]) -> object:
+    window = TimeWindow(EpochMs(MORNING_MS + minutes * MINUTE_MS), EpochMs(MORNING_MS + 500 * MINUTE_MS))
+    house = msgspec.structs.replace(stop(name, 400.0, 0.0), told=window, slot=window)
+    return WorkAmended(version, (house,), tuple(StopId(each) for each in withdrawn))
+
+
+def picture(kind: str, name: str, size: int) -> object:
+    begins = b"\x89PNG\r\n\x1a\n" if kind == "signature" else b"\xff\xd8\xff"
+    media_type = "image/png" if kind == "signature" else "image/jpeg"
+    return ObjectSaid(kind, name, media_type, begins + bytes(size))  # type: ignore[arg-type]  # both are allowed
+
+
 COMMANDS = st.one_of(
+    st.builds(amended, st.integers(1, 2), NAMES, st.integers(0, 300), st.lists(NAMES, max_size=2)),
+    st.builds(lambda name: PersonForgotten((StopId(name),)), NAMES),
     st.builds(push, st.integers(1, 4), st.booleans()),
     st.builds(roads, st.integers(1, 4)),
     st.builds(
@@ -41,6 +67,10 @@ SAYINGS = st.one_of(
     st.builds(ChangeSaid, st.sampled_from(["van-1-1", "van-1-2", "x"]), st.sampled_from(["seen", "refused"])),
     st.builds(OutcomeSaid, NAMES, st.just(Outcome.ATTEMPTED), st.just("nobody answered")),
     st.builds(OutcomeSaid, NAMES, st.sampled_from(list(Outcome)), st.sampled_from(["", "why"])),
+    st.builds(SessionSaid, st.sampled_from(["123456", "000000"]), st.sampled_from(["a" * 64, "b" * 64])),
+    st.builds(ScanSaid, st.sampled_from(["WW:s1/1", "WW:s2/1", "§", "123"])),
+    st.builds(picture, st.sampled_from(["signature", "photo"]), NAMES, st.sampled_from([1, 200_000])),
+    st.builds(OverrideSaid, NAMES, st.sampled_from(["road", "no_answer"])),
 )
 HAPPENINGS = st.one_of(
     st.tuples(st.just("hub"), COMMANDS, st.integers(1, 3)),
@@ -52,7 +82,8 @@ HAPPENINGS = st.one_of(
     st.tuples(st.just("wheels"), st.floats(0, 20)),
     st.tuples(st.just("wait"), st.sampled_from([1, 5, 30, 1200])),
     st.tuples(st.just("link"), st.booleans()),
-    st.tuples(st.just("ack"), st.integers(0, 40)),
+    st.tuples(st.just("ack"), st.sampled_from(["events", "events", "objects"]), st.integers(0, 60)),
+    st.tuples(st.just("photographed"), NAMES),
     st.tuples(st.just("kill")),
 )
 
@@ -78,8 +109,11 @@ def happen(rig: Rig, happening: tuple[object, ...]) -> Rig:
             rig.step(after_s=60 * minutes)
         case ("link", bool(is_up)):
             rig.step(LinkUp() if is_up else LinkDown("cut"))
-        case ("ack", int(upto)):
-            rig.step(Ack(AgentId("van-1"), "b1", "events", upto))
+        case ("ack", str(stream), int(upto)):
+            rig.step(Ack(AgentId("van-1"), "b1", stream, upto))
+        case ("photographed", str(name)):
+            digest = rig.driver(picture("photo", name, 200_000)).found.get("digest")  # type: ignore[arg-type]  # one of SAYINGS
+            rig.driver(OutcomeSaid(name, Outcome.ATTEMPTED, "nobody", photo=digest))
         case ("kill",):
             rig = rig.restarted()
             rig.step()
@@ -107,8 +141,9 @@ def test_after_anything_every_stop_is_either_shown_or_visited_and_numbers_have_n
     rig.push(plan_of(HOUSES, rest=REST))
     for happening in happenings:
         rig = happen(rig, happening)
-        shown, visited = rig.core._round.day.shown, set(rig.core._round.visits)
-        assert sorted([*shown, *visited]) == ["s1", "s2", "s3", "s4", "s5", "s6"]
+        shown, visited, work = rig.core._round.day.shown, set(rig.core._round.visits), rig.core._round.work
+        assert work is not None
+        assert sorted([*shown, *visited]) == sorted(work.stops)
     assert len(rig.seqs) == 0 or rig.seqs == list(range(rig.seqs[0], rig.seqs[0] + len(rig.seqs)))
 
 
