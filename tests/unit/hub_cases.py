@@ -1,7 +1,7 @@
 """A small day for tests of the hub's core: stops, a plan made by hand, and a core driven with a store of dicts."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import numpy as np
@@ -16,8 +16,10 @@ from shared.contracts import LegTimes
 from shared.ledger import Alternative, Decision, Input, first_broken
 from shared.messages import AgentEvent, Estimate, Numbered
 from shared.quantities import EpochMs, Position, Seconds, TimeWindow
-from shared.steps import Consequences, Envelope, LinkUp, Now, Row
+from shared.steps import Consequences, Envelope, Job, LinkUp, Now, Row
 from shared.work import AgentId, Depot, OrderId, Stop, StopId
+
+Wanted = TypeVar("Wanted", bound=Job)
 
 MINUTE = 60_000
 HOUR = 60 * MINUTE
@@ -75,9 +77,17 @@ class Driven:
 
     def wake_up(self) -> None:
         """A life begins: from the rows, whatever the former core had in mind."""
-        identity = HubIdentity("main", "life", "boot", "UTC", clock_face, self.notices, lockers=self.lockers)
-        self.core = HubCore(identity, self.rooms)
+        self.core = self._core()
         self.take(LinkUp())
+
+    def wanted(self, kind: type[Wanted]) -> list[Wanted]:
+        """The jobs of a kind that a core which woke up now would want: everything needed, whoever works on it."""
+        made = self._core().handle([LinkUp()], Now(at(self.hour), 0))
+        return [job for job in made.jobs if isinstance(job, kind)]
+
+    def _core(self) -> HubCore:
+        identity = HubIdentity("main", "life", "boot", "UTC", clock_face, self.notices, lockers=self.lockers)
+        return HubCore(identity, self.rooms)
 
     def take(self, *events: Any) -> Consequences:
         """One step; a commit is a copy of the rows, so that nothing is shared with the core."""
