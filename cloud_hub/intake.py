@@ -325,9 +325,7 @@ class _Counter:
 
     def remarks(self) -> tuple[str, ...]:
         """What was left out of rows that were taken, and how often nobody may be told."""
-        silent = (
-            f"{self._unsaid} orders name an e-mail address or a phone number without consent: nothing is sent there"
-        )
+        silent = f"contacts without consent, to whom nothing is sent: {self._unsaid}"
         return (*self._left_out, *((silent,) if self._unsaid else ()))
 
     def _note_customer(self, order: OrderIn) -> None:

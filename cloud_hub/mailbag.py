@@ -166,7 +166,7 @@ class Mailbag:
         self._keep_receipt(notice, event, now)
         tried = msgspec.structs.replace(notice, attempts=notice.attempts + 1, last_answer=event.answer)
         most = MOST_ATTEMPTS if len(tried.channels) == 1 else MOST_WITH_ANOTHER
-        if self._has_newer(tried):
+        if self._is_stale(tried):
             self._attempts.settle(event.need)
             self._end(tried, "superseded", event.answer, now)
         elif not event.is_final and tried.attempts < most:
@@ -224,8 +224,11 @@ class Mailbag:
         self._memory.counts[f"notices.fell_back_to_{left[0]}"] += 1
         self._put(self._or_asleep(msgspec.structs.replace(tried, channels=left, attempts=0), now))
 
-    def _has_newer(self, notice: Notice) -> bool:
-        return len(self._of_order.get(notice.order_id, ())) > 1
+    def _is_stale(self, notice: Notice) -> bool:
+        """Whether something newer waits for this order, or the van has been there."""
+        promise = self._memory.promises.get(notice.stop_id)
+        is_served = promise is not None and promise.served_ms is not None and notice.kind != "missed"
+        return is_served or len(self._of_order.get(notice.order_id, ())) > 1
 
     # Keeping.
 

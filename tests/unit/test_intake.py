@@ -1,5 +1,6 @@
 """Every row of orders that comes in is accepted, doubted or refused, exactly once."""
 
+from dataclasses import replace
 from datetime import date, datetime
 from typing import get_args
 from zoneinfo import ZoneInfo
@@ -9,6 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cloud_hub.contact_rows import email_in, phone_in
+from cloud_hub.contacts import Customer, Wishes
 from cloud_hub.geocode import Corrections, Geocoder
 from cloud_hub.intake import (
     COLUMNS,
@@ -93,12 +96,80 @@ def test_delimiters_encodings_and_line_ends_are_found_out(delimiter, encoding, l
     assert any("UTF" in notice for notice in intake.notices) == (encoding in ("latin-1", "utf-16"))
 
 
-def test_columns_of_personal_data_are_left_unread_and_said_so():
-    table = b"order_id,address,slot_from,slot_to,phone,colour\n1,Mannerheimintie 5,10:00,12:00,+358401234567,red\n"
-    intake = take_csv(table, DESK)
+def test_a_row_says_who_waits_and_that_is_no_part_of_its_order():
+    table = (
+        "order_id;address;slot_from;slot_to;Customer;E-mail;mobile;lang;consent;on_its_way;door_code;colour\n"
+        "1;Mannerheimintie 5;10:00;12:00;Maija;maija@example.fi;040 123 4567;FI;email, sms;yes;12C;red\n"
+    )
+    intake = take_csv(table.encode(), replace(DESK, country_code="358"))
+    (taken,) = intake.accepted
+    assert intake.customers == (
+        Customer(
+            "1", "Maija", "maija@example.fi", "+358401234567", "fi", ("email", "sms"),
+            wishes=Wishes(door_code="12C", on_its_way=True),
+        ),
+    )  # fmt: skip
+    assert intake.notices == ("not known and not read: colour",)
+    assert (taken.customer_ref, to_stop(taken, taken.slot).door_code) == ("1", "12C")
+    assert all(word not in msgspec.json.encode(taken) for word in (b"Maija", b"maija", b"4567"))
+
+
+@pytest.mark.parametrize(
+    ("changes", "left_out"),
+    [
+        ({"email": "maija at example.fi"}, "an e-mail address that is none"),
+        ({"email": "a@b.fi\nBcc: c@d.fi"}, "an e-mail address that is none"),
+        ({"email": "a@b.fi, c@d.fi"}, "an e-mail address that is none"),
+        ({"phone": "040 1234567"}, "a phone number that is none"),
+        ({"phone": "+35840"}, "a phone number that is none"),
+        ({"language": "klingon"}, "a language we do not write"),
+        ({"consent": "pigeon"}, "consent to 'pigeon'"),
+        ({"consent": ["sms"]}, "consent to sms without an address"),
+        ({"name": "x" * 101}, "a name longer than 100"),
+    ],
+)
+def test_a_wrong_contact_is_left_out_and_remarked_on_and_the_order_is_taken(changes, left_out):
+    intake = take_orders([order(**changes)], DESK)
     assert len(intake.accepted) == 1
-    assert [notice.partition(":")[0] for notice in intake.notices] == ["not read", "not known and not read"]
-    assert b"358401234567" not in msgspec.json.encode(intake)
+    (remark,) = intake.notices
+    assert remark.startswith(f"order 17: {left_out}")
+    assert all(customer.email == customer.phone == customer.name == "" for customer in intake.customers)
+
+
+def test_contacts_without_consent_are_kept_and_counted():
+    intake = take_orders([order(email="a@b.fi"), order(order_id="18", phone="+358401234567", consent="sms")], DESK)
+    assert [customer.consents for customer in intake.customers] == [(), ("sms",)]
+    assert intake.notices == ("contacts without consent, to whom nothing is sent: 1",)
+
+
+def test_consent_to_none_is_an_opt_out_and_no_consent_says_nothing():
+    said = take_orders([order(consent="none"), order(order_id="18", consent=())], DESK).customers
+    assert [(each.customer_ref, each.opted_out_channels) for each in said] == [("17", ("email", "sms"))]
+
+
+def test_the_same_order_with_another_phone_number_is_a_repeat_that_says_so():
+    known = {"17": fingerprint(order())}
+    again = take_orders([order(phone="+358401234567", consent="sms")], replace(DESK, known=known))
+    assert [taken.is_repeat for taken in again.accepted] == [True]
+    assert [customer.phone for customer in again.customers] == ["+358401234567"]
+
+
+def test_the_content_of_an_order_has_the_fingerprint_it_had_before_contacts_came_with_it():
+    content = {"address": "Bulevardi 5", "parcels": ["CE123456785FI"], "customer_ref": "C-7", "note": "bell broken"}
+    taken = msgspec.convert({"order_id": "A-1", "slot_from": "10:00", "slot_to": "12:00", **content}, OrderIn)
+    assert fingerprint(taken) == "93ad78d2e90d7f3a"
+
+
+@given(st.text(max_size=300))
+def test_an_address_that_is_taken_fits_one_header_line(text):
+    taken = email_in(text)
+    assert taken is None or (taken.isascii() and taken.isprintable() and taken.count("@") == 1 and " " not in taken)
+
+
+@given(st.text("+0123456789 ()-./x", max_size=25), st.sampled_from(["", "358"]))
+def test_a_number_that_is_taken_is_e164(text, country_code):
+    taken = phone_in(text, country_code)
+    assert taken is None or (taken[0] == "+" and taken[1:].isdigit() and 7 <= len(taken[1:]) <= 15)
 
 
 @pytest.mark.parametrize(
@@ -130,6 +201,8 @@ def test_columns_of_personal_data_are_left_unread_and_said_so():
         ({"customer_ref": "a@b.fi"}, "customer_ref"),
         ({"customer_ref": "+358 40 1234567"}, "customer_ref"),
         ({"note": "x" * 501}, "a note longer"),
+        ({"door_code": "x" * 41}, "a door_code longer"),
+        ({"safe_place": "behind\x1bthe shed"}, "a safe_place with control characters"),
     ],
 )
 def test_what_is_wrong_with_an_order_is_named(changes, found):
@@ -193,7 +266,7 @@ def test_json_that_is_no_list_of_orders_is_refused_as_a_whole(data):
 
 def test_a_wrong_order_in_json_is_refused_alone():
     good = msgspec.json.encode(order())
-    data = b'{"orders": [' + good + b', 3, {"order_id": "18"}, {"order_id": "19", "phone": "1"}]}'
+    data = b'{"orders": [' + good + b', 3, {"order_id": "18"}, {"order_id": "19", "colour": "1"}]}'
     intake = take_json(data, DESK)
     assert [taken.order_id for taken in intake.accepted] == ["17"]
     assert [(refused.row_number, refused.order_id) for refused in intake.refused] == [(2, ""), (3, "18"), (4, "19")]
