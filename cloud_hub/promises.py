@@ -6,6 +6,8 @@ outside the slot is a breach, which is told too, under its own name. The rule ag
 then says so.
 """
 
+import math
+from statistics import NormalDist
 from typing import Annotated, Literal
 
 import msgspec
@@ -19,9 +21,12 @@ MINUTE_MS = 60_000
 ROUND_MS = 5 * MINUTE_MS
 """People are told whole five minutes."""
 
+P90_DEVIATIONS = 1.2815515655446004  # The standard normal's P90.
+
 BEFORE_SHARE = 0.4
 """Share of a window that lies before the P50: vans are late by more than they are early."""
 
+Share = Annotated[float, msgspec.Meta(gt=0, lt=1)]
 Minutes = Annotated[int, msgspec.Meta(ge=5, le=720)]
 
 Kind = Literal["first", "moved", "breach", "by_hand"]
@@ -33,11 +38,14 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     the slot is.
     """
 
-    first_width_min: Minutes = 120
-    moved_width_min: Minutes = 90
-    early_margin_min: Minutes = 10
+    first_width_min: Minutes = 30
+    moved_width_min: Minutes = 30
     least_shift_min: Minutes = 10
-    imminent_min: Minutes = 15
+    imminent_min: Minutes = 30
+    last_call_min: Minutes = 60
+    most_miss: Share = 0.15
+    most_miss_early: Share = 0.5
+    held_share: Share = 0.9
     most_moves: Annotated[int, msgspec.Meta(ge=0, le=20)] = 3
     rest_min: Minutes = 30
     much_different_min: Minutes = 30
@@ -98,7 +106,7 @@ class Judgement(msgspec.Struct, frozen=True):
 
 def first_told(slot: TimeWindow, estimate: Estimate, rule: Rule) -> TimeWindow:
     """The first window told: around the expected arrival, inside the slot."""
-    return _around(estimate, slot, rule.first_width_min * MINUTE_MS)
+    return _around(_at_share(estimate, rule.held_share), slot, rule.first_width_min * MINUTE_MS)
 
 
 def judge(promise: Promise, estimate: Estimate, now_ms: int, rule: Rule) -> Judgement:
@@ -107,16 +115,25 @@ def judge(promise: Promise, estimate: Estimate, now_ms: int, rule: Rule) -> Judg
     It must when one case in ten comes after it (P90), or when the expected arrival (P50) comes clearly before it.
     """
     told = promise.told
-    is_late = estimate.p90_ms > told.closes_ms
-    is_early = estimate.p50_ms < told.opens_ms - rule.early_margin_min * MINUTE_MS
-    if not (is_late or is_early):
+    early = 0.0 if told.opens_ms <= promise.slot.opens_ms else chance_before(estimate, told.opens_ms)
+    late = 1.0 - chance_before(estimate, told.closes_ms)
+    is_last_call = estimate.p50_ms - now_ms <= rule.last_call_min * MINUTE_MS
+    if early + late < (rule.most_miss if is_last_call else rule.most_miss_early):
         return Judgement(None, None, "fits", "the estimate lies inside the window told")
+    is_late = late >= early
     is_breach = _leaves_slot(promise, estimate, now_ms, rule)
     bounds = TimeWindow(promise.slot.opens_ms, EpochMs(1 << 62)) if is_breach else promise.slot
-    wanted = _around(estimate, bounds, rule.moved_width_min * MINUTE_MS)
+    wanted = _around(_at_share(estimate, rule.held_share), bounds, rule.moved_width_min * MINUTE_MS)
     kind: Kind = "breach" if is_breach else "moved"
     held, verdict = _held_back(promise, wanted, estimate, now_ms, rule, is_late, is_breach)
     return Judgement(wanted, kind, held, verdict)
+
+
+def chance_before(estimate: Estimate, instant_ms: int) -> float:
+    """The chance that service begins before this instant: a normal of two halves through P10, P50 and P90."""
+    away_ms = instant_ms - estimate.p50_ms
+    reach_ms = estimate.p90_ms - estimate.p50_ms if away_ms > 0 else estimate.p50_ms - estimate.p10_ms
+    return 0.5 * math.erfc(-away_ms / max(reach_ms, MINUTE_MS) * P90_DEVIATIONS / math.sqrt(2))
 
 
 def _leaves_slot(promise: Promise, estimate: Estimate, now_ms: int, rule: Rule) -> bool:
@@ -171,6 +188,17 @@ def told_again(
         tellings=(*promise.tellings, Telling(at_ms, told, kind, decision_id, why)),
         is_breached=promise.is_breached or kind == "breach",
         held="",
+    )
+
+
+def _at_share(estimate: Estimate, share: float) -> Estimate:
+    """The estimate with its outer quantiles moved so that they hold this share instead of eight cases in ten."""
+    by = NormalDist().inv_cdf(0.5 + share / 2) / P90_DEVIATIONS
+    low, high = estimate.p50_ms - estimate.p10_ms, estimate.p90_ms - estimate.p50_ms
+    return msgspec.structs.replace(
+        estimate,
+        p10_ms=EpochMs(estimate.p50_ms - round(by * low)),
+        p90_ms=EpochMs(estimate.p50_ms + round(by * high)),
     )
 
 

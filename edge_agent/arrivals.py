@@ -9,6 +9,7 @@ They are always the same scenarios, so that a replay and a rival order meet the 
 import math
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -17,11 +18,25 @@ from numpy.typing import NDArray
 from shared.features import Correlation
 
 SCENARIOS = 512
+_PAUSE_SALT = 1 << 40  # Far from the cells of legs and dwells, so that the break's luck is its own.
 P90_DEVIATIONS = 1.2815515655446004  # The standard normal's P90.
 
 
 class QuantilesOutOfOrder(ValueError):
     """Quantiles that are not P10 <= P50 <= P90, finite and not negative."""
+
+
+class Pause(NamedTuple):
+    """The break still to be taken: it lasts `duration_s` and begins when the driver is between two stops.
+
+    He has it at the first such moment after an instant he likes, which is as likely anywhere from `from_s` to `to_s`
+    (seconds from now). `is_begun` says that the first leg is under way already: no break comes before it.
+    """
+
+    duration_s: float
+    from_s: float
+    to_s: float
+    is_begun: bool
 
 
 class Arrivals:
@@ -76,12 +91,15 @@ def join(
     dwells_s: NDArray[np.floating],
     opens_ms: Sequence[int | None],
     correlation: Correlation,
+    pause: Pause | None = None,
+    honesty: "Honesty | None" = None,
 ) -> Arrivals:
     """When service will begin at each of n stops in their order.
 
     `legs_s` [n, 3]: P10, P50 and P90 seconds of the drive to each stop, the first from where the van is now; `dwells_s`
     [n, 3]: of the dwell at each stop (the last one is not used); `opens_ms`: the instant before which a stop cannot be
-    served and the van waits, None where it never waits. Raises QuantilesOutOfOrder, and ValueError when lengths differ.
+    served and the van waits, None where it never waits; `pause`: the break to come, None when there is none; `honesty`:
+    what measurement adds. Raises QuantilesOutOfOrder, and ValueError when lengths differ.
     """
     n = len(opens_ms)
     if legs_s.shape != (n, 3) or dwells_s.shape != (n, 3):
@@ -94,13 +112,52 @@ def join(
     dwells = _scenarios_of("dwells", dwells_s, _luck(n, correlation, is_leg=False))
     after_s = np.empty((n, SCENARIOS))
     clock = np.zeros(SCENARIOS)
+    rests_at_s = _rests_at_s(pause)
     for stop, opens in enumerate(opens_ms):
+        if pause is not None and (stop or not pause.is_begun):
+            rests = clock >= rests_at_s
+            clock = clock + np.where(rests, pause.duration_s, 0.0)
+            rests_at_s = np.where(rests, math.inf, rests_at_s)
         clock = clock + legs[stop]
         if opens is not None:
             clock = np.maximum(clock, (opens - now_ms) / 1000.0)
         after_s[stop] = clock
         clock = clock + dwells[stop]
-    return Arrivals(now_ms, after_s)
+    opening_s = [-math.inf if opens is None else (opens - now_ms) / 1000.0 for opens in opens_ms]
+    return Arrivals(now_ms, after_s if honesty is None else honesty.of(after_s, np.array(opening_s)))
+
+
+class Honesty(NamedTuple):
+    """What the joined arrivals leave out, as measured: lorries in the way, slow hours, another order than now shown.
+
+    At `ahead_min` minutes ahead of the median (in between by straight lines) the median moves by `shift_s`, and what
+    lies below and above it is stretched by `below` and `above`: split conformal prediction (Vovk, Gammerman, Shafer
+    2005) by distance, done to scenarios so that every chance computed from them is stretched alike.
+    """
+
+    ahead_min: tuple[float, ...]
+    shift_s: tuple[float, ...]
+    below: tuple[float, ...]
+    above: tuple[float, ...]
+
+    def of(self, after_s: NDArray[np.float64], opening_s: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Scenarios float64[n, scenarios] made honest; nobody is served before the opening, float64[n]."""
+        middle = np.median(after_s, axis=1)
+        ahead_min = middle / 60.0
+        shift, below, above = (np.interp(ahead_min, self.ahead_min, each) for each in self[1:])
+        away = after_s - middle[:, None]
+        away *= np.where(away < 0, below[:, None], above[:, None])
+        honest: NDArray[np.float64] = np.maximum((middle + shift)[:, None] + away, opening_s[:, None])
+        return np.maximum(honest, 0.0)
+
+
+def _rests_at_s(pause: Pause | None) -> NDArray[np.float64]:
+    """From when on the driver would like his break in every scenario, float64[scenarios]."""
+    if pause is None:
+        return np.full(SCENARIOS, math.inf)
+    order = np.argsort(_hashed(1, SCENARIOS, salt=_PAUSE_SALT)[0], kind="stable")
+    evenly = (order + 0.5) / SCENARIOS
+    return pause.from_s + (pause.to_s - pause.from_s) * evenly
 
 
 def _scenarios_of(kind: str, quantiles_s: NDArray[np.floating], luck: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -153,10 +210,10 @@ def _dice(n: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     return scores[:2], scores[2:].reshape(n, 2, SCENARIOS)
 
 
-def _hashed(rows: int, columns: int) -> NDArray[np.uint64]:
+def _hashed(rows: int, columns: int, salt: int = 0) -> NDArray[np.uint64]:
     # SplitMix64 (Steele, Lea, Flood 2014) of the cell's number: the same on every machine and NumPy.
     with np.errstate(over="ignore"):
-        cell = np.arange(1, rows * columns + 1, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
+        cell = np.arange(1 + salt, rows * columns + 1 + salt, dtype=np.uint64) * np.uint64(0x9E3779B97F4A7C15)
         cell = (cell ^ (cell >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
         cell = (cell ^ (cell >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     hashed: NDArray[np.uint64] = (cell ^ (cell >> np.uint64(31))).reshape(rows, columns)

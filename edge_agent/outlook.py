@@ -8,13 +8,14 @@ the same estimates from it.
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, tzinfo
+from itertools import pairwise
 from typing import NamedTuple
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from edge_agent.arrivals import Arrivals, join
+from edge_agent.arrivals import Arrivals, Honesty, Pause, join
 from shared.contracts import DEPOT_PLACE, LegTimes, Plan, Rest
 from shared.features import Correlation, LegSeen, StopSeen, leg_rows, stop_rows
 from shared.messages import Estimate
@@ -44,6 +45,16 @@ MARGIN_SHARE = 0.6
 """Of the way from P50 to P90: arriving that late or later happens to about one van in four."""
 MOST_MARGIN_S = 600.0
 """The far end of a day is uncertain by half an hour; nobody can keep that much in hand for everybody."""
+
+BREAK_LIKED = (0.1, 0.7)
+"""Drivers take their break in this part of its window (simulated days 400 to 440: all of them)."""
+
+HONESTY: Honesty | None = Honesty(
+    ahead_min=(0, 10, 20, 35, 60, 90, 140, 200, 280, 400),
+    shift_s=(0, 0, 0, 0, 0, 0, 10, 20, 40, 50),
+    below=(1.2, 1.12, 1.13, 1.21, 1.28, 1.34, 1.42, 1.4, 1.1, 1.05),
+    above=(2.5, 1.82, 1.76, 1.94, 2.28, 2.4, 2.36, 2.3, 2.5, 2.7),
+)
 
 SHIFT_WEIGHT = 2
 """Weighted seconds for each second of overtime; a customer's lateness weighs `Stop.lateness_weight`, 3 as a rule."""
@@ -249,8 +260,12 @@ def plans_own(bearing: Bearing, order: Sequence[StopId]) -> Foreseen:
 
 
 def spans_left(bearing: Bearing, legs: Quantiles, stops: Quantiles) -> Spans:
-    """What is left of the leg or the stop under way, and the whole of everything after it."""
+    """What is left of the leg or the stop under way, and the whole of everything after it.
+
+    Between two stops of one door there is no leg, whatever a model makes of one that takes no time.
+    """
     legs, stops = legs.astype(np.float32), stops.astype(np.float32)
+    legs[:-1][_stays_parked(bearing)] = 0.0
     if bearing.at_stop_since_ms is not None and len(stops):
         passed_s = (bearing.now_ms - bearing.at_stop_since_ms) / 1000
         begins_in_s = max(0.0, (_earliest_ms(bearing.stop(bearing.order[0])) - bearing.now_ms) / 1000)
@@ -262,14 +277,28 @@ def spans_left(bearing: Bearing, legs: Quantiles, stops: Quantiles) -> Spans:
     return Spans(legs, stops)
 
 
+def _stays_parked(bearing: Bearing) -> npt.NDArray[np.bool_]:
+    """Which stops of the order are served from where the van stands already, bool[n]."""
+    left = None if bearing.from_place is None else _stops(bearing.plan).get(bearing.from_place)
+    groups = ["" if left is None else left.door_group, *(bearing.stop(stop_id).door_group for stop_id in bearing.order)]
+    return np.array([here == there != "" for here, there in pairwise(groups)], bool)
+
+
 def arrivals(bearing: Bearing, order: Sequence[StopId], spans: Spans, correlation: Correlation) -> Arrivals:
-    """When service at each stop of an order begins, in scenarios; the break comes where this order lets it begin."""
-    legs, begins_ms = spans.legs[:-1].astype(np.float64), bearing.resumes_ms
-    if bearing.rest is not None:
-        place = _leg_after_rest(bearing, order, spans, bearing.rest)
-        if place is not None:
-            legs[place] += bearing.rest.duration_s
-    return join(begins_ms, legs, spans.stops, opens_ms(bearing, order), correlation)
+    """When service at each stop of an order begins, in scenarios; the driver has his break when he likes it."""
+    opens = opens_ms(bearing, order)
+    return join(bearing.resumes_ms, spans.legs[:-1], spans.stops, opens, correlation, pause_ahead(bearing), HONESTY)
+
+
+def pause_ahead(bearing: Bearing) -> Pause | None:
+    """The break still to be taken, and when the driver may like it; None when there is none."""
+    rest = bearing.rest
+    if rest is None:
+        return None
+    opens_ms_, lasts_ms = rest.begins.opens_ms, rest.begins.closes_ms - rest.begins.opens_ms
+    from_ms, to_ms = (opens_ms_ + share * lasts_ms for share in BREAK_LIKED)
+    from_s, to_s = (max(0.0, (at_ms - bearing.resumes_ms) / 1000) for at_ms in (from_ms, to_ms))
+    return Pause(rest.duration_s, from_s, to_s, bearing.under_way is not None)
 
 
 def estimates(bearing: Bearing, order: Sequence[StopId], joined: Arrivals) -> tuple[Estimate, ...]:
@@ -281,21 +310,6 @@ def estimates(bearing: Bearing, order: Sequence[StopId], joined: Arrivals) -> tu
             low = middle = high = max(bearing.at_stop_since_ms, _earliest_ms(bearing.stop(stop_id)))
         found.append(Estimate(stop_id, EpochMs(round(low)), EpochMs(round(middle)), EpochMs(round(high))))
     return tuple(found)
-
-
-def _leg_after_rest(bearing: Bearing, order: Sequence[StopId], spans: Spans, rest: Rest) -> int | None:
-    """Which leg the break comes before when everything takes its P50; None when it fits into a wait or the way home."""
-    clock_ms = float(bearing.resumes_ms)
-    for k, stop_id in enumerate(order):
-        is_begun = k == 0 and bearing.under_way is not None
-        if not is_begun and clock_ms >= rest.begins.opens_ms:
-            return k
-        clock_ms += float(spans.legs[k, 1]) * 1000
-        opens = _earliest_ms(bearing.stop(stop_id))
-        if max(clock_ms, rest.begins.opens_ms) + rest.duration_s * 1000 <= opens:
-            return None
-        clock_ms = max(clock_ms, opens) + float(spans.stops[k, 1]) * 1000
-    return None
 
 
 def opens_ms(bearing: Bearing, order: Sequence[StopId]) -> list[int]:
@@ -414,8 +428,9 @@ def _load_change(stop: Stop) -> int:
 
 
 def _break(rest: Rest, base_ms: int) -> Break:
-    earliest, latest = _seconds(rest.begins.opens_ms, base_ms), _seconds(rest.begins.closes_ms, base_ms)
-    return Break(rest.duration_s, earliest, latest, REST_WEIGHT)
+    opens_ms_, closes_ms = rest.begins.opens_ms, rest.begins.closes_ms
+    liked_ms = opens_ms_ + sum(BREAK_LIKED) / 2 * (closes_ms - opens_ms_)
+    return Break(rest.duration_s, _seconds(liked_ms, base_ms), _seconds(closes_ms, base_ms), REST_WEIGHT)
 
 
 def _seconds(instant_ms: float, base_ms: int) -> int:

@@ -36,10 +36,14 @@ FRESH_POSITION_S = 90.0
 
 
 class Near(NamedTuple):
-    """Which stop the van has been near, and since when."""
+    """Which stop the van has been near, and since when.
+
+    `stood_ms` is when it came to stand there; None while it has not, or drives again. Parking creeps, and is no driving.
+    """
 
     stop_id: StopId
     since_ms: int
+    stood_ms: int | None = None
 
 
 class SetOff(NamedTuple):
@@ -96,7 +100,7 @@ def observe(
     leaves = _setting_off(belief, belief.position, day, work)
     goal = day.heading_to if leaves is None else leaves.stop_id
     away = {stop_id: metres_between(belief.position, work.stops[stop_id].position) for stop_id in day.shown}
-    near = _nearest(away, goal, near, now_ms)
+    near = _stood(_nearest(away, goal, near, now_ms), belief, day)
     # Who sets off does not stand, so no reading says both.
     return leaves or _arrival(belief, belief.position, day, away, near, now_ms), near
 
@@ -139,6 +143,17 @@ def _nearest(away: dict[StopId, float], goal: StopId | None, near: Near | None, 
     return near if near is not None and near.stop_id == nearest else Near(nearest, now_ms)
 
 
+def _stood(near: Near | None, belief: Belief, day: Day) -> Near | None:
+    """When the van came to stand near the stop, after it had set off to it."""
+    if near is None or (belief.speed_mps or 0) > DRIVES_MPS:
+        return near if near is None or near.stood_ms is None else near._replace(stood_ms=None)
+    since_ms = belief.standing_since_ms
+    if near.stood_ms is not None and near.stood_ms > (day.set_off_ms or 0):
+        return near
+    has_come_to_stand = belief.is_standing and since_ms is not None and since_ms > (day.set_off_ms or 0)
+    return near._replace(stood_ms=since_ms if has_come_to_stand else None)
+
+
 def _arrival(
     belief: Belief, position: Position, day: Day, away: dict[StopId, float], near: Near | None, now_ms: int
 ) -> StandsAt | None:
@@ -147,7 +162,8 @@ def _arrival(
     stood_ms = now_ms - belief.standing_since_ms
     if near.stop_id == day.heading_to:
         needed_ms = STANDS_MS if away[near.stop_id] <= NEAR_M else STANDS_NEAR_ENOUGH_MS
-        since_ms = max(near.since_ms, day.set_off_ms or 0)
+        # A van that never moved was left standing for a few steps on foot.
+        since_ms = near.stood_ms or max(near.since_ms, day.set_off_ms or 0)
     elif away[near.stop_id] <= ELSEWHERE_M and _is_new_place(position, day):
         needed_ms = STANDS_ELSEWHERE_MS if day.said_heading is None else STANDS_AGAINST_HIS_WORD_MS
         since_ms = near.since_ms

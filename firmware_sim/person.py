@@ -105,7 +105,7 @@ def explanation(stop_id: str, luck: Luck) -> str | None:
 
 def next_errand(who: Driver, shown: list[Errand], luck: Luck) -> Errand:
     """Which of the shown errands the driver goes to: the first, or now and then the one after it."""
-    own = luck.of("heads", shown[0].stop_id)
+    own = luck.of("heads", shown[0].stop_id, len(shown))
     if len(shown) > 1 and own.chance("strays", who.strays):
         return shown[1]
     return shown[0]

@@ -24,6 +24,7 @@ def main() -> None:
          "--scenarios", str(routing / "delay_scenarios.jsonl"), "--limits", "10,50,1000", *sample],
         ["tests.bench.eta", "--trips", str(trips)],
         ["tests.bench.agent"],
+        ["tests.bench.promises", *(["--quick"] if arguments.quick else [])],
         ["tests.bench.install"],
     ]  # fmt: skip
     failed = [bench[0] for bench in benches if subprocess.run([sys.executable, "-m", *bench], check=False).returncode]

@@ -41,15 +41,34 @@ def test_a_van_that_leaves_without_a_word_goes_where_the_order_shows() -> None:
     assert observe(believed(place(100, 0)), DAY, WORK, None, NOW_MS)[0] == SetOff(S1)
 
 
-def test_twenty_seconds_at_the_door_it_heads_for_are_an_arrival_since_it_came_near() -> None:
+def test_twenty_seconds_at_the_door_it_heads_for_are_an_arrival_since_it_came_to_stand() -> None:
     near = Near(S2, NOW_MS - 30_000)
     happened, _ = observe(believed(place(810, 0), stood_s=21), heading(S2), WORK, near, NOW_MS)
-    assert happened == StandsAt(S2, EpochMs(NOW_MS - 30_000))
+    assert happened == StandsAt(S2, EpochMs(NOW_MS - 21_000))
+
+
+def test_creeping_into_a_gap_does_not_make_the_arrival_later() -> None:
+    stood = Near(S2, NOW_MS - 90_000, stood_ms=NOW_MS - 60_000)
+    happened, _ = observe(believed(place(810, 0), stood_s=21), heading(S2), WORK, stood, NOW_MS)
+    assert happened == StandsAt(S2, EpochMs(NOW_MS - 60_000))
+
+
+def test_a_van_that_drives_again_has_not_come_to_stand_yet() -> None:
+    stood = Near(S2, NOW_MS - 90_000, stood_ms=NOW_MS - 60_000)
+    _, near = observe(believed(place(860, 0)), heading(S2), WORK, stood, NOW_MS)
+    assert near == Near(S2, NOW_MS - 90_000)
+
+
+def test_a_few_steps_on_foot_arrive_when_the_driver_set_off() -> None:
+    day = msgspec.structs.replace(heading(S2), set_off_ms=EpochMs(NOW_MS - 25_000))
+    happened, _ = observe(believed(place(810, 0), stood_s=300), day, WORK, Near(S2, NOW_MS - 300_000), NOW_MS)
+    assert happened == StandsAt(S2, EpochMs(NOW_MS - 25_000))
 
 
 def test_a_red_light_near_the_door_is_no_arrival() -> None:
     near = Near(S2, NOW_MS - 90_000)
-    assert observe(believed(place(875, 0), stood_s=45), heading(S2), WORK, near, NOW_MS) == (None, near)
+    happened, _ = observe(believed(place(875, 0), stood_s=45), heading(S2), WORK, near, NOW_MS)
+    assert happened is None
 
 
 def test_two_minutes_at_another_door_are_an_arrival_there() -> None:

@@ -120,7 +120,7 @@ def test_a_day_planned_after_the_shift_began_begins_now() -> None:
 def test_a_late_estimate_moves_the_window_and_the_van_is_told(hub: Driven) -> None:
     before = hub.documents("promises", Promise)["stop-2"].told
     hub.hour = 8.5
-    hub.say(EstimatesMoved((estimate("stop-1", 10.0), estimate("stop-2", 13.0), estimate("stop-3", 12.5)), "held up"))
+    hub.say(EstimatesMoved((estimate("stop-1", 10.0), estimate("stop-2", 13.0), estimate("stop-3", 12.0)), "held up"))
     told = [command for command in hub.commands() if isinstance(command, WindowTold)]
     assert [command.stop_id for command in told] == ["stop-2"]
     promise = hub.documents("promises", Promise)["stop-2"]
@@ -154,7 +154,7 @@ def test_of_a_backlog_only_the_last_word_counts(hub: Driven) -> None:
 def test_a_window_the_rule_forbids_to_move_is_a_decision_said_once(hub: Driven) -> None:
     hub.hour = 7.1
     for _ in range(3):
-        hub.say(EstimatesMoved((estimate("stop-2", 12.4),), "held up"))
+        hub.say(EstimatesMoved((estimate("stop-2", 11.5),), "held up"))
     held = [decision for decision in hub.decisions() if decision.kind == "window_held"]
     assert [decision.about[0] for decision in held] == ["order-2"]
     assert "30 min must pass" in held[0].verdict

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloud_hub.promises import MINUTE_MS, Promise, Rule, first_told, judge, told_again
+from cloud_hub.promises import MINUTE_MS, Promise, Rule, chance_before, first_told, judge, told_again
 from shared.messages import Estimate
 from shared.quantities import EpochMs, TimeWindow
 from shared.work import AgentId, OrderId, StopId
@@ -39,10 +39,27 @@ def test_an_estimate_inside_the_window_moves_nothing() -> None:
     assert (judgement.window, judgement.held) == (None, "fits")
 
 
-def test_a_window_moves_when_one_case_in_ten_leaves_it() -> None:
-    judgement = judge(promise(TEN_TO_TWELVE), estimate(11 * HOUR + 55), at(9 * HOUR), RULE)
+def test_within_the_last_hour_a_window_moves_when_one_case_in_seven_misses_it() -> None:
+    judgement = judge(promise(TEN_TO_TWELVE), estimate(11 * HOUR + 54), at(11 * HOUR), RULE)
     assert judgement.kind == "moved"
-    assert judgement.window == window(11 * HOUR + 15, 12 * HOUR + 45)
+    assert judgement.window == window(11 * HOUR + 40, 12 * HOUR + 10)
+
+
+def test_hours_ahead_a_window_moves_only_when_it_is_more_likely_missed_than_met() -> None:
+    assert judge(promise(TEN_TO_TWELVE), estimate(11 * HOUR + 59), at(9 * HOUR), RULE).held == "fits"
+    assert judge(promise(TEN_TO_TWELVE), estimate(12 * HOUR + 1), at(9 * HOUR), RULE).kind == "moved"
+
+
+def test_a_window_is_as_wide_as_nine_cases_in_ten_need() -> None:
+    told = first_told(window(8 * HOUR, 18 * HOUR), estimate(12 * HOUR, early=20, late=30), RULE)
+    assert told == window(11 * HOUR + 30, 12 * HOUR + 40)
+
+
+def test_the_chance_to_be_there_follows_the_three_quantiles() -> None:
+    expected = estimate(12 * HOUR, early=20, late=30)
+    assert chance_before(expected, at(11 * HOUR + 40)) == pytest.approx(0.1)
+    assert chance_before(expected, at(12 * HOUR)) == pytest.approx(0.5)
+    assert chance_before(expected, at(12 * HOUR + 30)) == pytest.approx(0.9)
 
 
 def test_a_window_moves_for_a_van_that_comes_clearly_too_early() -> None:
@@ -53,12 +70,13 @@ def test_a_window_moves_for_a_van_that_comes_clearly_too_early() -> None:
 
 
 def test_a_van_a_few_minutes_early_is_no_reason_to_tell_anybody() -> None:
-    assert judge(promise(TEN_TO_TWELVE), estimate(10 * HOUR - 9), at(8 * HOUR), RULE).window is None
+    inside = promise(window(9 * HOUR + 50, 10 * HOUR + 30))
+    assert judge(inside, estimate(9 * HOUR + 52), at(8 * HOUR), RULE).window is None
 
 
 def test_a_moved_window_stays_inside_the_slot() -> None:
-    slot = window(10 * HOUR, 12 * HOUR + 30)
-    judgement = judge(promise(TEN_TO_TWELVE, slot), estimate(12 * HOUR + 10), at(9 * HOUR), RULE)
+    slot = window(10 * HOUR, 12 * HOUR + 15)
+    judgement = judge(promise(TEN_TO_TWELVE, slot), estimate(12 * HOUR + 8), at(9 * HOUR), RULE)
     assert judgement.kind == "moved"
     assert judgement.window is not None
     assert judgement.window.closes_ms == slot.closes_ms
@@ -87,13 +105,13 @@ def test_a_breach_is_told_although_the_customer_was_told_often() -> None:
 
 
 def test_a_window_that_ends_with_the_slot_is_not_told_again_while_the_van_is_expected_inside() -> None:
-    judgement = judge(promise(TEN_TO_TWELVE, TEN_TO_TWELVE), estimate(11 * HOUR + 55), at(9 * HOUR), RULE)
+    judgement = judge(promise(TEN_TO_TWELVE, TEN_TO_TWELVE), estimate(11 * HOUR + 55), at(11 * HOUR), RULE)
     assert (judgement.window, judgement.held) == (None, "slot_ends")
 
 
 def test_a_shift_of_less_than_ten_minutes_is_not_told() -> None:
     near = promise(window(10 * HOUR, 12 * HOUR), window(8 * HOUR, 12 * HOUR + 5))
-    assert judge(near, estimate(11 * HOUR + 58), at(9 * HOUR), RULE).held == "too_small"
+    assert judge(near, estimate(11 * HOUR + 58), at(11 * HOUR), RULE).held == "too_small"
 
 
 def test_nobody_is_told_of_a_visit_about_to_happen_inside_the_window() -> None:
