@@ -322,7 +322,6 @@ class AgentCore:
 
     def _answer(self, asked: Asked) -> Reply:
         if isinstance(asked.said, SessionSaid):
-            # Neither code nor token is kept for repeating the answer; the same token let in twice is let in once.
             self._screen.is_stale = True
             return self._access.ask(asked.said, self._plan, self._now)
         known = self._answers.before(asked)

@@ -26,9 +26,8 @@ class Amended(NamedTuple):
     """What becomes of an amendment.
 
     `taken` are the stops that are as it wants them, whether or not they were so before; `refused` are the others, with
-    the reason. `added` and `withdrawn` are stops the order gains and loses, `retimed` those it has and whose windows are
-    others now. `wish` says what is new about the work;
-    None when nothing is.
+    the reason. `added` and `withdrawn` are stops the order gains and loses, `retimed` are those of other windows than
+    before. `wish` says what is new about the work; None when nothing is.
     """
 
     work: Assignment

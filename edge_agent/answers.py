@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 import msgspec
 
-from edge_agent.dialogue import Asked, Reply
+from edge_agent.dialogue import Asked, ObjectSaid, Reply, ScanSaid, SessionSaid
 from edge_agent.memory import Answered
 from shared.quantities import EpochMs
 from shared.steps import Row
@@ -12,6 +12,9 @@ from shared.steps import Row
 ROOM = "answered"
 KEPT_MS = 64_800_000
 """Idempotency keys are remembered for 18 hours: a working day and the way home."""
+
+REPEATABLE = (SessionSaid, ScanSaid, ObjectSaid)
+"""What may be said twice without harm is not remembered: it names codes, parcels and pictures."""
 
 
 class Answers:
@@ -29,7 +32,7 @@ class Answers:
     def before(self, asked: Asked) -> Reply | None:
         """The answer when this key was used before; None when it is new."""
         known = self._given.get(asked.key)
-        if known is None:
+        if known is None or isinstance(asked.said, REPEATABLE):
             return None
         if known.fingerprint == asked.fingerprint():
             return known.reply
@@ -40,7 +43,7 @@ class Answers:
 
         What was refused has changed nothing, and may be right the next time.
         """
-        if reply.status >= 300:
+        if reply.status >= 300 or isinstance(asked.said, REPEATABLE):
             return []
         old = [key for key, answered in self._given.items() if answered.at_ms < now_ms - KEPT_MS]
         for key in old:

@@ -59,8 +59,6 @@ ANSWER_WITHIN_MS = 1_200_000
 """A driver who has not said why after 20 minutes has other things to do, and is not asked again."""
 MOTION_KNOWN_FOR_MS = 30_000
 """A van that moved when its devices fell silent is taken to move for so long; then unknown counts as standing."""
-TAKES_UNKNOWN_PICTURES = True
-"""Until every simulated driver hands in what it signs and photographs."""
 
 
 class Moment(NamedTuple):
@@ -372,7 +370,7 @@ class Round:
         missing = missing_from_proof(stop, visit)
         if missing:
             return Reply(422, "Proof incomplete", f"{said.outcome.value} at {stop.address} lacks {'; '.join(missing)}")
-        unknown = [] if TAKES_UNKNOWN_PICTURES else self._proofs.missing(said)
+        unknown = self._proofs.missing(said)
         if unknown:
             detail = f"{' and '.join(unknown)} is not on board; make it again, then say the outcome"
             return Reply(422, "Object unknown", detail)

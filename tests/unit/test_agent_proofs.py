@@ -4,11 +4,9 @@ from collections.abc import Sequence
 from hashlib import sha256
 
 import msgspec
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_agent import round as rounds
 from edge_agent.dialogue import ObjectSaid, OutcomeSaid, ScanSaid
 from edge_agent.memory import Shipping
 from edge_agent.proofs import KEPT_FOR_SIGNATURES, MOST_BYTES, PIECE_BYTES, Proofs
@@ -53,11 +51,6 @@ def pieces(rig: Rig) -> list[ObjectPart]:
 
 def ack(rig: Rig, stream: str, upto: int) -> None:
     rig.step(Ack(AgentId("van-1"), "b1", stream, upto))
-
-
-@pytest.fixture(autouse=True)
-def strict(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rounds, "TAKES_UNKNOWN_PICTURES", False, raising=False)
 
 
 def test_a_signature_is_kept_and_answered_with_its_digest() -> None:
