@@ -55,6 +55,9 @@ LEAST_LEFT_MS = 30 * MINUTE_MS
 FARTHEST_DAY_MS = 14 * DAY_MS
 """A depot does not keep a parcel for longer."""
 
+UNSURE_WIDTH_MIN = 120
+"""Where a visit that was put back comes in the van's new order nobody knows yet; the van says so within minutes."""
+
 NEEDS_A_PERSON = frozenset({"signature", "age_check", "collection"})
 
 REFUSALS = {"StopUnderWay": "under_way", "StopDone": "over", "ShiftEnded": "over", "NotItsWork": "being_planned"}
@@ -285,18 +288,18 @@ def last_visit(order: Order) -> StopId | None:
 
 
 def told_from(promise: Promise, hours: TimeWindow, estimate: Estimate | None, rule: Rule) -> TimeWindow:
-    """The window to tell when service may begin within `hours` only: the one told already if it lies there, else one
-    of the width of a moved window around the expected arrival, which waits for the hours to begin.
+    """The window to tell when service may begin within `hours` only: the one told already if it lies there, else a
+    wide one around the expected arrival, which waits for the hours to begin.
     """
     if promise.told.within(hours):
         return promise.told
     middle_ms = EpochMs((promise.told.opens_ms + promise.told.closes_ms) // 2)
     heard = estimate or Estimate(promise.stop_id, promise.told.opens_ms, middle_ms, promise.told.closes_ms)
-    narrow = msgspec.structs.replace(rule, first_width_min=rule.moved_width_min)
+    wide = msgspec.structs.replace(rule, first_width_min=max(rule.first_width_min, UNSURE_WIDTH_MIN))
     p50_ms = max(heard.p50_ms, hours.opens_ms)
     p90_ms = EpochMs(p50_ms + heard.p90_ms - heard.p50_ms)
     waiting = Estimate(promise.stop_id, max(heard.p10_ms, hours.opens_ms), p50_ms, p90_ms)
-    return promises.first_told(hours, waiting, narrow)
+    return promises.first_told(hours, waiting, wide)
 
 
 def preferred(before: Preferences, wish: Wish) -> Preferences:

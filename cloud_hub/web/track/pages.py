@@ -21,8 +21,8 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from prometheus_client import Counter
 
-from cloud_hub.contacts import LANGUAGES, NOTICE_KINDS, Language
-from cloud_hub.events import Answer, OptOutSaid
+from cloud_hub.contacts import CHANNELS, LANGUAGES, NOTICE_KINDS, Customer, Language
+from cloud_hub.events import OptOutSaid
 from cloud_hub.fleet import Order
 from cloud_hub.links import PATH, LinkExpired, Links, LinkWrong
 from cloud_hub.sayings import LONGEST, SaidWish, WishRefused, WishSaid, WishUnknown, read_wish
@@ -128,12 +128,6 @@ class Track:
             w=words, v=shown, map=self._map(shown, words), attribution=self._town.attribution
         )
 
-    def asking_to_stop(self, token: str, language: Language, is_done: bool) -> Shown:
-        """The page an e-mail's unsubscribe link opens, before and after."""
-        words = Words(language, self.zone, self.desk.clock.now_ms())
-        page = self._pages.get_template("stop.html")
-        return Shown(200, page.render(**self._frame(words), token=token, is_done=is_done))
-
     def _map(self, shown: View, words: Words) -> Markup:
         if shown.van is None or shown.visit is None:
             return Markup("")
@@ -160,6 +154,7 @@ class Track:
             "days": [(day.isoformat(), words.called(day)) for day in days],
             "longest": LONGEST,
             "answers": [_answered(said, shown, words) for said in shown.said],
+            "channels": _channels(shown.customer),
             "is_silent": shown.customer is not None and set(shown.customer.opted_out) >= set(NOTICE_KINDS),
         }
 
@@ -171,7 +166,7 @@ class Track:
         Raises Problem 503 when the core does not answer.
         """
         if form.get("wish") in ("opt_out", "opt_in"):
-            self.opt_out(shown.order_id, form["wish"] == "opt_out")
+            self._opt_out(shown.order_id, form["wish"] == "opt_out", form.get("channel", ""))
             return f"said={form['wish']}"
         try:
             visit = shown.visit
@@ -193,9 +188,10 @@ class Track:
             return self.page(token, shown, language, status, f"why_not.{answer.why_not}")
         return "said=wish"
 
-    def opt_out(self, order_id: OrderId, is_out: bool) -> Answer:
-        """The customer wants no more messages, or wants them again."""
-        return self.desk.answer(OptOutSaid(order_id, is_out=is_out))
+    def _opt_out(self, order_id: OrderId, is_out: bool, channel: str) -> None:
+        """The customer wants no more messages (by this channel, if it is one), or wants them again."""
+        channels = tuple(known for known in CHANNELS if known == channel)
+        self.desk.answer(OptOutSaid(order_id, channels=channels, is_out=is_out))
 
     def _sold(self, order_id: OrderId) -> Any:
         order = self.picture.one("orders", order_id, Order)
@@ -219,14 +215,6 @@ def track_pages(desk: Desk, picture: Picture) -> APIRouter:
     async def say(request: Request, token: str, lang: str | None = None) -> Response:
         form = await _form(request)
         return await run_in_threadpool(_say, track, request, token, form, lang)
-
-    @router.get(PATH + "{token}/stop", include_in_schema=False)
-    async def ask_stop(request: Request, token: str, lang: str | None = None) -> Response:
-        return await run_in_threadpool(_stop, track, request, token, lang, False)
-
-    @router.post(PATH + "{token}/stop", include_in_schema=False)
-    async def stop(request: Request, token: str, lang: str | None = None) -> Response:
-        return await run_in_threadpool(_stop, track, request, token, lang, True)
 
     @router.post(
         "/api/orders/{order_id}/link",
@@ -315,20 +303,6 @@ def _say(track: Track, request: Request, token: str, form: Mapping[str, str] | N
     return Response(status_code=303, headers={**track.headers, "Location": f"{token}?lang={language}&{went}#said"})
 
 
-def _stop(track: Track, request: Request, token: str, lang: str | None, is_said: bool) -> Response:
-    """A letter's unsubscribe link: it asks when looked at, for mail scanners follow every link, and acts when posted
-    to (RFC 8058).
-    """
-    try:
-        shown = track.open(token)
-        language = _language(request, lang, shown)
-        if is_said:
-            track.opt_out(shown.order_id, True)
-        return _response(track, track.asking_to_stop(token, language, is_said))
-    except Exception as wrong:  # noqa: BLE001 - as above.
-        return _response(track, track.closed(wrong, _language(request, lang)))
-
-
 async def _form(request: Request) -> dict[str, str] | None:
     """The fields of a form, each once; None when the body is none of ours."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
@@ -348,6 +322,14 @@ async def _form(request: Request) -> dict[str, str] | None:
     return {name: values[-1] for name, values in fields.items()}
 
 
+def _channels(customer: Customer | None) -> list[tuple[str, bool]]:
+    """The channels that could reach the customer, and whether each is still wanted."""
+    if customer is None:
+        return []
+    reached = [("email", customer.email), ("sms", customer.phone)]
+    return [(channel, channel not in customer.opted_out_channels) for channel, address in reached if address]
+
+
 def _answered(said: SaidWish, shown: View, words: Words) -> dict[str, Any]:
     """A wish and its answer, in words."""
     wish = msgspec.to_builtins(said.wish)
@@ -362,7 +344,7 @@ def _answered(said: SaidWish, shown: View, words: Words) -> dict[str, Any]:
         key,
         words=text,
         clock=words.clock(wish["at_ms"]) if "at_ms" in wish else "",
-        day=words.day(wish["slot"][0]) if "slot" in wish else "",
+        day=words.day_inside(wish["slot"][0]) if "slot" in wish else "",
     )
     holds = shown.visit is None or views.still_holds(said, shown.visit)
     why_not = said.why_not if holds else "under_way"
@@ -379,7 +361,7 @@ def _answered(said: SaidWish, shown: View, words: Words) -> dict[str, Any]:
             effect,
             opens="" if told is None else words.clock(told.opens_ms),
             closes="" if told is None else words.clock(told.closes_ms),
-            day="" if told is None else words.day(told.opens_ms).lower(),
+            day="" if told is None else words.day_inside(told.opens_ms),
         )
     return {"asked": asked, "is_done": not why_not, "answer": answer, "at": words.when(said.said_ms)}
 

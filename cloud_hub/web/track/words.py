@@ -50,6 +50,12 @@ class Words:
         """Today, tomorrow, or the date."""
         return self.called(self._moment(instant_ms).date())
 
+    def day_inside(self, instant_ms: int) -> str:
+        """The day as it is written within a sentence."""
+        day = self.day(instant_ms)
+        is_name = self.language == "en" and day not in (self("today"), self("tomorrow"))
+        return day if is_name else day[0].lower() + day[1:]
+
     def called(self, day: date) -> str:
         """Today, tomorrow, or weekday, day and month."""
         away = (day - self._today).days
