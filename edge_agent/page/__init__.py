@@ -72,7 +72,7 @@ class Page:
         self._revision = -1
         self._entry = Entry()
         self._changed = threading.Condition()
-        self._is_closing = False
+        self.is_closing = False
         self._readers = threading.Semaphore(MOST_READERS)
         tls = _tls(certificate, key) if certificate else None
         page = self
@@ -98,7 +98,7 @@ class Page:
     def stop(self) -> None:
         """Wake who waits and stop answering."""
         with self._changed:
-            self._is_closing = True
+            self.is_closing = True
             self._changed.notify_all()
         if self._thread.is_alive():
             self._server.shutdown()
@@ -130,7 +130,7 @@ class Page:
         with self._changed:
             self._changed.wait_for(
                 lambda: (
-                    self._is_closing or not self.admits(token) or (self._day is not None and self._revision != revision)
+                    self.is_closing or not self.admits(token) or (self._day is not None and self._revision != revision)
                 ),
                 patience_s,
             )
@@ -138,8 +138,9 @@ class Page:
         if not is_admitted:
             detail = "the day is shown to who has typed the code of the shift"
             raise Refused(HTTPStatus.UNAUTHORIZED, "ShiftLocked", detail)
-        if day is None:
-            raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "NotReady", "the agent is starting; ask again")
+        if day is None or self.is_closing:
+            detail = f"the agent is {'ending' if self.is_closing else 'starting'}; ask again"
+            raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "NotReady", detail)
         now_ms = self._now_ms()
         offset = datetime.fromtimestamp(now_ms / 1000, self._zone).utcoffset() or timedelta()
         return b'{"now_ms":%d,"utc_offset_s":%d,' % (now_ms, offset.total_seconds()) + day[1:]
@@ -149,7 +150,7 @@ class Page:
         if not self.admits(token):
             known = b'{"is_locked":true}'
         else:
-            known = b"null" if self._day is None else self.day_after(None, token, 0)
+            known = b"null" if self._day is None or self.is_closing else self.day_after(None, token, 0)
         return page_html().replace(b"<!--day-->", _inside_script(known))
 
     def ask(self, event: Any) -> Any:

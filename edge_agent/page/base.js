@@ -88,7 +88,8 @@ window.waywarden = (() => {
       build({ body: (...made) => body.append(...made.flat().filter(Boolean)),
         foot: (...made) => { foot.append(...made.filter(Boolean)); foot.classList.toggle("two", foot.children.length === 2);
           dialog.append(foot); } }, close);
-      dialog.onclose = () => close(undefined);
+      // The event of the sheet before comes when this one is open already.
+      dialog.onclose = () => { if (!dialog.open) close(undefined); };
       dialog.oncancel = event => { event.preventDefault(); close(undefined); };
       dialog.onclick = event => { if (event.target === dialog) close(undefined); };
       if (dialog.showModal) { dialog.classList.remove("plain"); dialog.showModal(); }

@@ -76,6 +76,8 @@ class Door(http.server.BaseHTTPRequestHandler):
         self._answer(self._post)
 
     def _answer(self, act: Callable[[str, dict[str, list[str]]], None]) -> None:
+        # Who keeps a connection open must find the next life of this agent, not the threads of the last.
+        self.close_connection = self.close_connection or self.page.is_closing
         try:
             try:
                 parts = urlsplit(self.path)

@@ -3,7 +3,7 @@
 "use strict";
 (() => {
   const { remembered, remember, attempt } = waywarden;
-  const PATIENCE_MS = 4500;
+  const PATIENCE_MS = 3000, KNOWN_AWAY_MS = 300;
   const ANSWER_WITHIN_MS = 12000;
   const AGAIN_MS = 900;
 
@@ -18,6 +18,8 @@
   // {ok, answer} when it was taken, {ok: false, problem} when not, {later: true} when it waits for the van.
   function say(path, body, more = {}) {
     const entry = { key: newKey(), path, json: body, at: Date.now(), ...more };
+    // Behind what is kept already there is nothing to wait for.
+    const patience = entries.some(other => other.isKept) ? KNOWN_AWAY_MS : PATIENCE_MS;
     entries.push(entry);
     return new Promise(done => {
       waiting.set(entry.key, done);
@@ -25,7 +27,7 @@
         const left = entries.find(other => other.key === entry.key);
         if (left) { left.isKept = true; write(); }
         settle(entry.key, { later: true, key: entry.key });
-      }, PATIENCE_MS);
+      }, patience);
       remember("outbox", JSON.stringify(entries));
       send();
     });

@@ -72,7 +72,7 @@
   }
   function street(stop, tag = "h1") {
     const [first, rest] = twoLines(stop.address);
-    return [el(tag, { class: "street" + (first.length > 26 ? " long" : "") }, first), rest ? el("p", { class: "town" }, rest) : null];
+    return [el(tag, { class: "street" + (first.length > 26 || first.split(/[\s–-]/).some(part => part.length > 13) ? " long" : "") }, first), rest ? el("p", { class: "town" }, rest) : null];
   }
   // A geo: link opens whatever navigates on an Android phone; an iPhone knows maps: instead.
   function geo(stop) {
@@ -343,6 +343,7 @@
     const focused = document.activeElement && document.activeElement.dataset ? document.activeElement.dataset.at : null;
     const open = [...document.querySelectorAll("details[open]")].map(each => each.dataset.open);
     document.body.classList.toggle("is-moving", isMoving());
+    document.body.classList.toggle("is-locked", isLocked);
     place("top").replaceChildren(...head().filter(Boolean));
     if (isLocked) { if (isForced || !place("code")) place("day").replaceChildren(gate()); }
     else if (waywarden.day) place("day").replaceChildren(...content().flat().filter(Boolean));

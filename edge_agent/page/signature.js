@@ -8,7 +8,7 @@
     const pad = el("canvas", { class: "pad", role: "img", "aria-label": t("sign_pad"), tabindex: "0" });
     const pen = pad.getContext("2d");
     let points = 0, last = null;
-    put.body(el("p", { class: "soft" }, t("sign_hint")), pad);
+    put.body(el("p", { class: "soft pad-hint" }, t("sign_hint")), pad);
     put.foot(button(t("sign_again"), () => clear()), button(t("done"), () => done(), { class: "go" }));
 
     function clear() {
