@@ -137,7 +137,6 @@ class Redelivery:
 
     def _decide(self, stop_id: StopId, legs: LegTimes | None, now: Now) -> None:
         self._undecided.pop(stop_id, None)
-        self._without_lockers.discard(stop_id)
         record = self._memory.stops[stop_id]
         visit, order = record.visits[-1], self._memory.orders[record.order_id]
         case, visits = self._case(record, visit, order, legs, now)
@@ -169,6 +168,7 @@ class Redelivery:
             self._memory.orders.put(order.order_id, msgspec.structs.replace(order, state="returning"))
         if not nothing_to_return:
             self._tell(record, next_stop, option, decision.sentence, decision.decision_id, now)
+        self._without_lockers.discard(stop_id)
 
     def _case(
         self, record: StopRecord, visit: Visit, order: Order, legs: LegTimes | None, now: Now

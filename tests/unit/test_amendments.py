@@ -256,6 +256,7 @@ def test_the_legs_of_a_van_that_got_a_stop_meanwhile_are_asked_again(hub: Driven
     made = hub.take(ClosuresAsked((17,), True, "Main Street", "burst pipe", "anna"))
     (streets,) = made.jobs
     amend(hub, again(hub))
+    assert isinstance(streets, LegTimesWanted)
     hub.take(legs_for(streets))
     assert [command for command in hub.commands() if isinstance(command, RoadsChanged)] == []
     (wanted,) = [job for job in hub.wanted(LegTimesWanted) if not isinstance(job, AmendedLegTimesWanted)]
