@@ -25,6 +25,10 @@ _ENHANCED = re.compile(r"\b[245]\.[0-9]{1,3}\.[0-9]{1,3}\b")
 _QUEUED_AS = re.compile(r"(?:queued as|queued with id|\bid[= ])\s*<?([A-Za-z0-9._:-]{4,80})", re.IGNORECASE)
 
 
+UNFOLDED = SMTP.clone(max_line_length=400)
+"""A link is longer than 78 signs and must not be folded away from its header's name (RFC 5322, 2.1.1, allows 998)."""
+
+
 class HeaderWrong(ValueError):
     """A header of the mail would have more than one line, or an address in it is none."""
 
@@ -97,7 +101,7 @@ class MailServer:
         for what, value in (("subject", letter.subject), ("name", name), ("link", letter.unsubscribe_url)):
             if not value.isprintable():
                 raise HeaderWrong(f"the {what} has a line break or another control character")
-        mail = EmailMessage(policy=SMTP)
+        mail = EmailMessage(policy=UNFOLDED)
         mail["From"] = Address(self._name, addr_spec=self._sender)
         mail["To"] = Address(name, addr_spec=address)
         if self._setting.reply_to:
