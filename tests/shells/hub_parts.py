@@ -48,7 +48,10 @@ EIGHT_MS = int(datetime(2026, 3, 3, 8, 0, tzinfo=ZoneInfo(ZONE)).timestamp() * 1
 class HubProcess:
     """A hub in a process of its own, with real settings, that can be killed and started again."""
 
-    def __init__(self, stack: Stack, broker_port: int, folder: Path, webhook: str = "", vans: int = 1) -> None:
+    def __init__(
+        self, stack: Stack, broker_port: int, folder: Path, webhook: str = "", vans: int = 1, more: str = ""
+    ) -> None:
+        """`more` are tables of the settings file."""
         (self.port,) = free_ports(1)
         self.broker = f"mqtt://127.0.0.1:{broker_port}"
         self.clock = Clock.starting(EIGHT_MS - 3_600_000, 1.0)
@@ -56,7 +59,7 @@ class HubProcess:
         self.key = folder / "hub.key"
         self.public_key = Signer.from_file(self.key).public_hex()
         self.settings = folder / "hub.toml"
-        self.settings.write_text(self._toml(folder, webhook, vans))
+        self.settings.write_text(self._toml(folder, webhook, vans) + more)
         self.http = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=20)
         self._stack = stack
         stack._environment[SETTING] = self.clock.setting()

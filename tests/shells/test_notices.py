@@ -1,24 +1,18 @@
 """Notices leave by real mail servers, gateways and webhooks; being out of reach is an ordinary answer."""
 
-import email.policy
-import http.server
 import json
 import shutil
 import ssl
 import subprocess
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from email.message import EmailMessage
-from email.parser import BytesParser
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
 
 import msgspec
 import pytest
-from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, AuthResult, LoginPassword
 from cloudevents.core.bindings.http import HTTPMessage, from_structured
 from cloudevents.core.formats.json import JSONFormat
@@ -34,6 +28,7 @@ from cloud_hub.notices import NoticeSetting, Notifier, notice_objections, refuse
 from deploy.stack import free_ports
 from shared.work import AgentId, OrderId, StopId
 from tests.shells.hub_parts import Inbox
+from tests.shells.receivers import Gateway, mail_server
 from tests.unit.hub_cases import at, window
 
 NOTICE = Notice(
@@ -54,47 +49,6 @@ def notifier(setting: NoticeSetting, webhook: str = "") -> Iterator[Notifier]:
     made = Notifier(setting, webhook, "main", "Europe/Helsinki", LINKS, lambda: at(9.6))
     yield made
     made.close()
-
-
-# A mail server that keeps what it takes, and refuses what the test wants refused.
-
-
-class MailBox:
-    """What aiosmtpd hands over, and what it answers."""
-
-    def __init__(self) -> None:
-        self.mails: list[EmailMessage] = []
-        self.answers: dict[str, str] = {}
-
-    async def handle_MAIL(self, _: Any, __: Any, envelope: Any, address: str, options: Any) -> str:
-        envelope.mail_from = address
-        return self.answers.get("MAIL", "250 OK")
-
-    async def handle_RCPT(self, _: Any, __: Any, envelope: Any, address: str, options: Any) -> str:
-        envelope.rcpt_tos.append(address)
-        return self.answers.get("RCPT", "250 OK")
-
-    async def handle_DATA(self, _: Any, __: Any, envelope: Any) -> str:
-        if "DATA" not in self.answers:
-            mail = BytesParser(policy=email.policy.default).parsebytes(envelope.content)
-            assert isinstance(mail, EmailMessage)
-            self.mails.append(mail)
-        return self.answers.get("DATA", "250 2.0.0 Ok: queued as 4bXYZ17")
-
-
-@contextmanager
-def mail_server(**options: Any) -> Iterator[tuple[MailBox, EmailSetting]]:
-    """A server on a port of its own, and the settings that lead there without encryption."""
-    box = MailBox()
-    (port,) = free_ports(1)
-    controller = Controller(box, hostname="127.0.0.1", port=port, **options)
-    controller.start()
-    try:
-        yield box, EmailSetting(
-            is_on=True, host="127.0.0.1", port=port, security="none", sender="Kauppa Öy <delivery@shop.example>"
-        )  # fmt: skip
-    finally:
-        controller.stop()
 
 
 def send_mail(setting: EmailSetting, customer: Customer = MAIJA) -> NoticeDelivered | NoticeFailed:
@@ -243,42 +197,6 @@ def test_a_sender_that_is_no_address_and_a_missing_password_refuse_the_start(tmp
 
 
 # An SMS gateway.
-
-
-class Gateway:
-    """Any HTTP gateway: keeps every request, and answers as it is told to."""
-
-    def __init__(self) -> None:
-        self.requests: list[tuple[str, str, dict[str, str], str]] = []
-        self.answer: tuple[int, str] = (201, '{"messages": [{"id": "m-17"}]}')
-        gateway = self
-
-        class Receiving(http.server.BaseHTTPRequestHandler):
-            def take(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"] or 0)).decode()
-                gateway.requests.append((self.command, self.path, dict(self.headers), body))
-                status, text = gateway.answer
-                self.send_response(status)
-                self.send_header("Content-Length", str(len(text)))
-                self.end_headers()
-                self.wfile.write(text.encode())
-
-            do_GET = do_POST = do_PUT = take
-
-            def log_message(self, *_: Any) -> None:
-                pass
-
-        self._server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Receiving)
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
-        self.url = f"http://127.0.0.1:{self._server.server_address[1]}/messages"
-
-    def __enter__(self) -> "Gateway":
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._server.shutdown()
-        self._server.server_close()
 
 
 def send_sms(setting: SmsSetting, customer: Customer = MAIJA) -> NoticeDelivered | NoticeFailed:
