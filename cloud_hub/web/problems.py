@@ -12,6 +12,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from cloud_hub.links import PATH as LINKS
 from shared.logs import log
 
 MEDIA_TYPE = "application/problem+json"
@@ -72,6 +73,11 @@ def _route(request: Request) -> str:
 def _place(wrong: Exception) -> str:
     frames = traceback.extract_tb(wrong.__traceback__)
     return " < ".join(f"{PurePath(frame.filename).name}:{frame.lineno}" for frame in reversed(frames[-4:]))
+
+
+def _loggable(path: str) -> str:
+    """The path without the token of a tracking link: whoever reads the log would hold the link."""
+    return f"{LINKS}..." if path.startswith(LINKS) else path[:200]
 
 
 class OwnPagesOnly:

@@ -4,6 +4,7 @@ import re
 import string
 from datetime import date
 from pathlib import Path
+from typing import get_args
 from zoneinfo import ZoneInfo
 
 import msgspec
@@ -14,7 +15,6 @@ from hypothesis import strategies as st
 
 from cloud_hub.contacts import LANGUAGES, NextStep, Why
 from cloud_hub.promises import Promise
-from cloud_hub.sayings import Wish
 from cloud_hub.web.track import view as views
 from cloud_hub.web.track.town import HEIGHT, WIDTH, Town
 from cloud_hub.web.track.words import Words, chosen, strings
@@ -56,8 +56,8 @@ def test_every_string_the_page_asks_for_is_there() -> None:
     ("prefix", "codes"),
     [
         ("outcome.", [outcome.value for outcome in Outcome]),
-        ("why.", [why for why in msgspec.inspect.type_info(Why).values if why] + ["first", "later"]),
-        ("next.", [step for step in msgspec.inspect.type_info(NextStep).values if step] + ["person"]),
+        ("why.", [why for why in get_args(Why) if why] + ["first", "later"]),
+        ("next.", [step for step in get_args(NextStep) if step] + ["person"]),
         ("said.", ["not_home_until", "safe_place", "neighbour", "other_day", "door_code", "on_its_way.yes"]),
         ("gone.", ["404", "410", "503"]),
     ],
@@ -73,7 +73,6 @@ def test_every_effect_and_every_refusal_of_a_wish_has_its_words() -> None:
     effects = set(re.findall(r'Judged\(\s*"(\w+)"', source)) | {"other_day", "if_missed"}
     assert {f"why_not.{name}" for name in named if not name.startswith("needs")} - strings().keys() == set()
     assert {f"effect.{name}" for name in effects} - strings().keys() == set()
-    assert msgspec.inspect.type_info(Wish)
 
 
 @pytest.mark.parametrize(
