@@ -1,5 +1,7 @@
 """The embedded store keeps all of a commit or none of it, and remembers what it has taken."""
 
+import base64
+import hashlib
 import os
 import signal
 import sqlite3
@@ -16,11 +18,15 @@ from hypothesis import strategies as st
 from cloud_hub.fleet import KeptDecision
 from cloud_hub.storage import DecisionsAsked, Segment, StoreUnknown, StoreUnreadable, Taken, followed, open_stores
 from cloud_hub.storage.embedded import EmbeddedStore, EmbeddedTelemetry
+from cloud_hub.traces import SWEEP, Traces
+from cloud_hub.web.problems import Problem
+from cloud_hub.web.proofs import assembled
 from shared import wire
 from shared.ledger import Decision
-from shared.quantities import EpochMs
+from shared.messages import ObjectPart
+from shared.quantities import EpochMs, Position
 from shared.steps import Row
-from shared.work import AgentId
+from shared.work import AgentId, StopId
 
 VAN = AgentId("van-1")
 
@@ -156,3 +162,77 @@ def test_the_unbroken_run_and_what_lies_beyond_are_all_that_was_taken(seqs: list
     taken = followed(seqs)
     assert set(range(1, taken.upto + 1)) | set(taken.beyond) == set(seqs)
     assert taken.upto + 1 not in seqs
+
+
+def test_what_is_swept_is_in_no_byte_of_the_files_and_all_else_stays(tmp_path: Path) -> None:
+    store = EmbeddedStore(tmp_path / "hub.db")
+    piece = b"p" * 40_000
+    mine = ObjectPart("a" * 64, "photo", StopId("stop-1"), "image/png", 0, 1, b"Anna" + piece)
+    other = ObjectPart("b" * 64, "photo", StopId("stop-10"), "image/png", 0, 1, b"Bertta" + piece)
+    store.commit(
+        [
+            Row("objects", f"{'a' * 64}/0000", msgspec.json.encode(mine)),
+            Row("objects", f"{'b' * 64}/0000", msgspec.json.encode(other)),
+            Row("receipts", "1", b'{"order_id":"order-1","answer":"250 anna@example.fi"}'),
+            Row("receipts", "2", b'{"order_id":"order-10","answer":"250 bertta@example.fi"}'),
+            Row("corrections", "hidden lane", b'{"position":[60.1,24.9],"by":"bert"}'),
+            Row("customers", "anna", b'{"name":"Anna Virtanen"}'),
+        ]
+    )
+    traces = Traces(frozenset({"order-1"}), frozenset({"stop-1"}), (Position(60.1, 24.9),))
+    store.commit([Row("customers", "anna", None), Row(SWEEP, "", msgspec.json.encode(traces))])
+    assert [key for key, _ in store.documents("objects")] == [f"{'b' * 64}/0000"]
+    assert [key for key, _ in store.documents("receipts")] == ["2"]
+    assert store.documents("corrections") == []
+    content = b"".join(file.read_bytes() for file in tmp_path.iterdir())
+    picture = base64.b64encode(b"Anna" + piece)[:200]
+    assert [word for word in (b"Anna Virtanen", b"anna@example", b"hidden lane", picture) if word in content] == []
+    assert b"bertta@example" in content
+
+
+def test_a_sweep_that_cannot_be_read_fails_the_whole_commit(tmp_path: Path) -> None:
+    store = EmbeddedStore(tmp_path / "hub.db")
+    with pytest.raises(msgspec.DecodeError):
+        store.commit([Row("customers", "anna", b"{}"), Row(SWEEP, "", b"nonsense")])
+    assert store.documents("customers") == []
+
+
+def test_erased_pages_a_killed_process_left_in_the_log_are_gone_at_the_next_start(tmp_path: Path) -> None:
+    script = (
+        "import os; from pathlib import Path; from cloud_hub.storage.embedded import EmbeddedStore\n"
+        "from shared.steps import Row\n"
+        f"store = EmbeddedStore(Path({str(tmp_path / 'hub.db')!r}))\n"
+        "store.commit([Row('customers', 'a', b'Anna Virtanen')])\n"
+        "store.commit([Row('customers', 'a', None)])\n"
+        "os.kill(os.getpid(), 9)\n"
+    )
+    subprocess.run([sys.executable, "-c", script], check=False)
+    assert b"Anna Virtanen" in b"".join(file.read_bytes() for file in tmp_path.iterdir())
+    EmbeddedStore(tmp_path / "hub.db").close()
+    assert b"Anna Virtanen" not in b"".join(file.read_bytes() for file in tmp_path.iterdir())
+
+
+def test_an_object_is_given_out_whole_with_its_own_digest_and_as_a_picture_alone(tmp_path: Path) -> None:
+    store = EmbeddedStore(tmp_path / "hub.db")
+
+    def kept(content: bytes, media_type: str = "image/png", digest: str = "") -> str:
+        digest = digest or hashlib.sha256(content).hexdigest()
+        pieces = [content[k : k + 4] for k in range(0, len(content), 4)]
+        for number, piece in enumerate(pieces):
+            part = ObjectPart(digest, "photo", StopId("s"), media_type, number, len(pieces), piece)
+            store.commit([Row("objects", f"{digest}/{number:04d}", msgspec.json.encode(part))])
+        return digest
+
+    assert assembled(store, kept(b"a picture of a door")) == ("image/png", b"a picture of a door")
+    for digest, status in (
+        (kept(b"another picture", digest="0" * 64), 404),
+        (kept(b"<script>alert(1)</script>", "text/html"), 415),
+        ("1" * 64, 404),
+    ):
+        with pytest.raises(Problem) as refused:
+            assembled(store, digest)
+        assert refused.value.status == status
+    torn = kept(b"a third picture, torn")
+    store.commit([Row("objects", f"{torn}/0002", None)])
+    with pytest.raises(Problem, match="not all of it"):
+        assembled(store, torn)
