@@ -83,7 +83,9 @@ class Customers:
 
     def window_asked(self, event: WindowAsked, now: Now) -> Answer:
         """A person tells another window, anywhere inside the slot."""
-        promise = next((p for p in self._memory.promises.values() if p.order_id == event.order_id), None)
+        # After a failed visit another is promised: the one still to come is meant.
+        own = [p for p in self._memory.promises.values() if p.order_id == event.order_id]
+        promise = max(own, key=lambda p: p.served_ms is None, default=None)
         if promise is None:
             return Answer(False, f"order '{event.order_id}' has no window told yet: it is not planned")
         if promise.served_ms is not None:
@@ -159,7 +161,7 @@ class Customers:
     def _judge(self, estimate: Estimate, expected: Expected, now: Now) -> None:
         promise = self._memory.promises.get(estimate.stop_id)
         stop = self._memory.stops.get(estimate.stop_id)
-        if promise is None or stop is None or stop.state not in ("planned", "heading"):
+        if promise is None or stop is None or stop.state not in ("planned", "heading") or stop.is_leaving:
             return
         judgement = promises.judge(promise, estimate, now.domain_ms, self._rule)
         if judgement.window is not None:

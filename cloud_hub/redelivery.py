@@ -29,7 +29,7 @@ from shared.contracts import LegTimes, Plan
 from shared.costs import Costs
 from shared.ledger import Alternative, Input
 from shared.quantities import EpochMs, Seconds, TimeWindow, metres_between
-from shared.routes import Cost, evaluate
+from shared.routes import BadRoute, Cost, evaluate
 from shared.steps import JobFailed, Now
 from shared.work import AgentId, Outcome, Stop, StopId, Visit
 
@@ -46,6 +46,7 @@ LOCKER_DOOR = "locker/"
 """How the door group of a visit to a locker begins."""
 
 LOCKER_SERVICE_S = Seconds(120)
+LONGEST_AGO_MS = 7 * 24 * 3_600_000
 ROUND_MS = 5 * 60_000
 MINUTE_MS = 60_000
 
@@ -92,7 +93,7 @@ class Redelivery:
             self._call_off_others(record, now)
         elif self._memory.orders[record.order_id].is_forgotten:
             return  # Nobody is left to come back to.
-        elif visit.outcome in nextstep.FAILED and not self._goes_on_already(record):
+        elif visit.outcome in nextstep.FAILED and self._is_open(record):
             self._memory.change_stop(self._memory.stops[record.stop_id], next_step=DECIDING)
             self._undecided[record.stop_id] = None
 
@@ -138,7 +139,10 @@ class Redelivery:
     def _decide(self, stop_id: StopId, legs: LegTimes | None, now: Now) -> None:
         self._undecided.pop(stop_id, None)
         record = self._memory.stops[stop_id]
-        visit, order = record.visits[-1], self._memory.orders[record.order_id]
+        visit, order = _credible(record.visits[-1], now), self._memory.orders[record.order_id]
+        if not self._is_open(record):
+            self._memory.change_stop(record, next_step="")
+            return
         case, visits = self._case(record, visit, order, legs, now)
         found = nextstep.options(case, self._rule, self._costs)
         chosen, verdict = nextstep.choose(case, found)
@@ -150,9 +154,9 @@ class Redelivery:
             "redelivery",
             self._sentence(record, visit, option, next_stop),
             f"{record.agent} reported '{visit.outcome.value}' at {self._clock(visit.left_ms)}",
-            inputs=self._inputs(case, visit, now),
-            alternatives=tuple(self._alternative(each, visits) for each in found),
-            chosen=chosen,
+            inputs=self._inputs(case, visit, found, now),
+            alternatives=tuple(self._alternative(each, visits) for each in found if each.is_possible),
+            chosen=sum(each.is_possible for each in found[:chosen]),
             verdict=verdict,
             about=(order.order_id, stop_id, record.agent, *((next_stop.stop_id,) if next_stop is not None else ())),
         )
@@ -189,25 +193,25 @@ class Redelivery:
         visits = {"tomorrow": later}
         if visit.outcome in NO_VISIT_MENDS:
             return case, visits
-        case, today = self._with_retry(case, record, visit, again, legs, now)
+        case, today = self._with_retry(case, record, again, legs, now)
         visits |= {"today": today} if today is not None else {}
-        case, at_lockers = self._with_lockers(case, record, visit, order, legs, now)
+        case, at_lockers = self._with_lockers(case, record, order, legs, now)
         return case, {**visits, **at_lockers}
 
     def _with_retry(
-        self, case: Case, record: StopRecord, visit: Visit, again: Stop, legs: LegTimes | None, now: Now
+        self, case: Case, record: StopRecord, again: Stop, legs: LegTimes | None, now: Now
     ) -> tuple[Case, Stop | None]:
         """The case with another visit of today in the cheapest place of the rest of the van's day."""
         plan, agent = self._plan_with(record.stop_id), self._memory.agents.get(record.agent)
         if plan is None or agent is None or agent.shift == "ended":
             return msgspec.structs.replace(case, why_not_today="the van has no day left"), None
-        opens_ms = max(visit.left_ms, now.domain_ms) + self._rule.retry_not_before_min * MINUTE_MS
+        opens_ms = now.domain_ms + self._rule.retry_not_before_min * MINUTE_MS
         opens_ms += -opens_ms % ROUND_MS
         closes_ms = min(self._hour_ms(now.domain_ms, self._rule.latest_hour), plan.shift_end_ms)
         if again.open_hours is not None:
             opens_ms, closes_ms = max(opens_ms, again.open_hours.opens_ms), min(closes_ms, again.open_hours.closes_ms)
         if case.wish == "at_the_door":
-            opens_ms = min(opens_ms, max(now.domain_ms, visit.left_ms))
+            opens_ms = min(opens_ms, now.domain_ms)
         if opens_ms >= closes_ms:
             return msgspec.structs.replace(case, why_not_today="nothing useful is left of the day"), None
         slot = TimeWindow(EpochMs(opens_ms), EpochMs(closes_ms))
@@ -224,7 +228,7 @@ class Redelivery:
         return msgspec.structs.replace(case, today=detour, today_hour=self._hour(detour.begin_ms)), stop
 
     def _with_lockers(
-        self, case: Case, record: StopRecord, visit: Visit, order: Order, legs: LegTimes | None, now: Now
+        self, case: Case, record: StopRecord, order: Order, legs: LegTimes | None, now: Now
     ) -> tuple[Case, dict[str, Stop]]:
         """The case with every locker the roads were asked for, in the cheapest place of the rest of the van's day."""
         plan, agent = self._plan_with(record.stop_id), self._memory.agents.get(record.agent)
@@ -237,7 +241,7 @@ class Redelivery:
             stop = self._at_locker(order, locker)
             if stop.stop_id not in legs.places:
                 continue
-            slot = TimeWindow(EpochMs(max(now.domain_ms, visit.left_ms)), plan.shift_end_ms)
+            slot = TimeWindow(now.domain_ms, plan.shift_end_ms)
             if slot.opens_ms >= slot.closes_ms:
                 continue
             stop = msgspec.structs.replace(stop, slot=slot, told=slot)
@@ -275,8 +279,12 @@ class Redelivery:
         here = record.stop_id
         table = _rows(legs, [here, *places], [here, *(stop.stop_id for stop in stops), extra.stop_id])
         rest = None if agent.shift == "off_break" else plan.rest
-        start_ms = max(now.domain_ms, record.visits[-1].left_ms)
-        problem = planning.rest_of_day(plan, table, (*stops, extra), here, start_ms, self._pace, rest)
+        start_ms = now.domain_ms
+        try:
+            problem = planning.rest_of_day(plan, table, (*stops, extra), here, start_ms, self._pace, rest)
+        except BadRoute:
+            self._memory.counts["redelivery.day_not_reckoned"] += 1
+            return None
         own = len(stops) + 1
         plain = problem.order[:-1]
         before = evaluate(problem, plain)
@@ -382,17 +390,23 @@ class Redelivery:
             f"for {option.money:.2f} {self._costs.currency} expected."
         )
 
-    def _inputs(self, case: Case, visit: Visit, now: Now) -> tuple[Input, ...]:
+    def _inputs(self, case: Case, visit: Visit, found: Sequence[Option], now: Now) -> tuple[Input, ...]:
         age_s = max(0, now.domain_ms - visit.left_ms) / 1000
+        currency = self._costs.currency
+        impossible = [nextstep.in_words(each, currency) for each in found if not each.is_possible]
         return (
             Input("outcome", visit.outcome.value, age_s),
             Input("reason", case.reason or "in the driver's own words or none"),
             Input("attempts", f"{case.attempt} of {self._rule.most_attempts}"),
             Input("customer's wish", case.wish or "none"),
             Input("lockers asked", str(len(case.lockers))),
-            Input("costs", f"another day {self._costs.next_day:g}, locker {self._costs.locker:g}, "
-                           f"return {self._costs.return_to_sender:g} {self._costs.currency}"),
-        )  # fmt: skip
+            Input(
+                "costs",
+                f"another day {self._costs.next_day:g}, locker {self._costs.locker:g}, "
+                f"return {self._costs.return_to_sender:g} {currency}",
+            ),
+            Input("not possible", "; ".join(impossible) or "nothing"),
+        )
 
     def _alternative(self, option: Option, visits: dict[str, Stop]) -> Alternative:
         """`cost_s` is the money in seconds of the driver's time, so that all alternatives have one measure."""
@@ -411,11 +425,12 @@ class Redelivery:
 
     # What is known.
 
-    def _goes_on_already(self, record: StopRecord) -> bool:
-        """Whether another visit of this order is to come, or it is on its way back."""
+    def _is_open(self, record: StopRecord) -> bool:
+        """Whether it is to be decided how it goes on: no other visit is to come, and it is not on its way back."""
         order = self._memory.orders[record.order_id]
         others = (self._memory.stops.get(stop.stop_id) for stop in order.amended if stop.stop_id != record.stop_id)
-        return order.state == "returning" or any(other is not None and other.state != "done" for other in others)
+        is_coming = any(other is not None and other.state != "done" for other in others)
+        return order.state == "accepted" and not is_coming
 
     def _lockers_to_ask(self, stop_id: StopId) -> tuple[Locker, ...]:
         """The lockers that may help and whose way the roads must be asked for."""
@@ -592,6 +607,12 @@ def _harm(stops: Sequence[Stop], before: Cost, after: Cost, place: int, base_ms:
         late_s += stop.told.late_s(is_ms) - stop.told.late_s(was_ms)
         breaches += was_ms <= stop.slot.closes_ms < is_ms
     return max(0.0, late_s) / 60, breaches
+
+
+def _credible(visit: Visit, now: Now) -> Visit:
+    """The visit as having ended lately: an agent that does not know the time may say anything."""
+    left_ms = EpochMs(min(max(visit.left_ms, now.domain_ms - LONGEST_AGO_MS), now.domain_ms))
+    return msgspec.structs.replace(visit, left_ms=left_ms)
 
 
 def _door_of(locker: Locker) -> str:

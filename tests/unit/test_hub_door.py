@@ -27,6 +27,7 @@ def read(topic: str, payload: bytes) -> tuple[object, dict[str, int]]:
 
 def test_what_agents_say_on_their_own_topics_comes_in() -> None:
     assert isinstance(read(EVENTS, numbered())[0], Spoke)
+    assert isinstance(read(topics.up("main", VAN, "objects"), numbered())[0], Spoke)
     ack = wire.encode(Ack(topics.HUB, "b", "commands", 3))
     assert isinstance(read(topics.up("main", VAN, "acks"), ack)[0], Acked)
     presence = wire.encode(Presence(VAN, True, "life"))

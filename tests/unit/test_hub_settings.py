@@ -1,12 +1,14 @@
 """The hub refuses to start on nonsense, and says which setting, what was found and what was expected."""
 
+import re
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cloud_hub.settings import depots_of, read_hub_settings, vehicle_of
+from cloud_hub.settings import costs_of, depots_of, lockers_of, read_hub_settings, vehicle_of
+from shared.costs import Costs
 from shared.settings import SettingsWrong
 
 GOOD = """
@@ -80,3 +82,64 @@ def test_no_file_makes_the_hub_raise_anything_but_a_named_refusal(
     path.write_bytes(text.encode())
     with pytest.raises(SettingsWrong):
         read_hub_settings(path)
+
+
+def priced(folder: Path, prices: str) -> Path:
+    costs = folder / "costs.toml"
+    costs.write_text(prices)
+    return written(folder, f'costs = "{costs}"\n{GOOD}')
+
+
+def test_prices_are_those_shipped_unless_a_file_says_others(tmp_path: Path) -> None:
+    assert costs_of(read_hub_settings(written(tmp_path, GOOD))) == Costs()
+    own = costs_of(read_hub_settings(priced(tmp_path, 'currency = "SEK"\nlocker = 20.0\n')))
+    assert (own.currency, own.locker, own.next_day) == ("SEK", 20.0, Costs().next_day)
+
+
+@pytest.mark.parametrize(
+    ("prices", "words"),
+    [
+        ("locker = -1.0", "Expected `float` >= 0"),
+        ("locker = nan", "locker is nan, expected an amount of money"),
+        ("locker = inf", "locker is inf, expected an amount of money"),
+        ('currency = "euros"', "currency is 'euros', expected three letters"),
+        ("per_smile = 1.0", "unknown field `per_smile`"),
+        ("locker =", "is not TOML"),
+    ],
+)
+def test_prices_that_are_none_refuse_the_start(tmp_path: Path, prices: str, words: str) -> None:
+    with pytest.raises(SettingsWrong, match=re.escape(words)):
+        read_hub_settings(priced(tmp_path, prices))
+
+
+def test_a_file_of_prices_that_is_not_there_is_named(tmp_path: Path) -> None:
+    with pytest.raises(SettingsWrong, match="nowhere.toml cannot be read"):
+        read_hub_settings(written(tmp_path, f'costs = "{tmp_path / "nowhere.toml"}"\n{GOOD}'))
+
+
+LOCKER = '[[lockers]]\nid = "kiosk"\nname = "Kiosk"\nposition = [60.17, 24.94]\n'
+
+
+def test_lockers_and_bounds_of_trying_again_are_read(tmp_path: Path) -> None:
+    read = read_hub_settings(written(tmp_path, f"{GOOD}{LOCKER}capacity = 4\n[redelivery]\nmost_attempts = 2\n"))
+    (locker,) = lockers_of(read)
+    assert (locker.locker_id, locker.capacity, locker.most_litres) == ("kiosk", 4, 60.0)
+    assert read.redelivery.most_attempts == 2
+
+
+@pytest.mark.parametrize(
+    ("lines", "words"),
+    [
+        (LOCKER * 2, "locker 'kiosk' is named twice"),
+        (LOCKER.replace("kiosk", "a/b"), "expected an id of 1 to 40"),
+        (LOCKER.replace("60.17", "160.0"), "expected latitude and longitude"),
+        (f"{LOCKER}capacity = -1\n", "has -1 compartments"),
+        ("[redelivery]\nmost_attempts = 0\n", "most_attempts"),
+        ("[redelivery]\nat_business = 1.5\n", "at_business"),
+        ("[redelivery]\nworking_days = [0]\n", "working_days"),
+        ("[redelivery]\nhope = 1\n", "hope"),
+    ],
+)
+def test_lockers_and_bounds_that_are_nonsense_refuse_the_start(tmp_path: Path, lines: str, words: str) -> None:
+    with pytest.raises(SettingsWrong, match=re.escape(words)):
+        read_hub_settings(written(tmp_path, GOOD + lines))
