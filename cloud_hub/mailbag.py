@@ -116,9 +116,10 @@ class Mailbag:
     def over(self, order_id: OrderId, now: Now) -> None:
         """What still waits for this order says nothing any more. One that is just being sent is left to its answer."""
         for notice_id in sorted(self._of_order.get(order_id, ())):
-            if not self._attempts.is_running(notice_id):
+            notice = self._kept(notice_id)
+            if notice is not None and not self._attempts.is_running(notice_id):
                 self._attempts.settle(notice_id)
-                self._end(self._memory.due_notices[notice_id], "superseded", "something newer is known", now)
+                self._end(notice, "superseded", "something newer is known", now)
 
     def jobs(self, now: Now) -> Iterable[NoticeWanted]:
         """Notices to send now."""
@@ -129,7 +130,9 @@ class Mailbag:
                 return
             if not self._attempts.may_begin(key, now.real_ms):
                 continue
-            notice = self._memory.due_notices[key]
+            notice = self._kept(key)
+            if notice is None:
+                continue
             customer = self._customer(notice.order_id)
             channels, state, answer = self._way_to(notice, customer)
             if state == "due" and notice.kind != "missed" and notice.told.closes_ms < now.domain_ms:
@@ -213,7 +216,9 @@ class Mailbag:
 
     def _wake_up(self, now: Now) -> None:
         for key in [key for key, not_before_ms in self._asleep.items() if not_before_ms <= now.domain_ms]:
-            self._put(msgspec.structs.replace(self._memory.due_notices[key], state="due"))
+            notice = self._kept(key)
+            if notice is not None:
+                self._put(msgspec.structs.replace(notice, state="due"))
 
     def _go_on(self, tried: Notice, now: Now) -> None:
         """By the next channel; given up when there is none."""
@@ -231,6 +236,16 @@ class Mailbag:
         return is_served or len(self._of_order.get(notice.order_id, ())) > 1
 
     # Keeping.
+
+    def _kept(self, key: str) -> Notice | None:
+        """A notice that waits; None when whom it was for has been forgotten, and with them the notice."""
+        notice = self._memory.due_notices.get(key)
+        if notice is None:
+            self._ready.pop(key, None)
+            self._asleep.pop(key, None)
+            for waiting in self._of_order.values():
+                waiting.discard(key)
+        return notice
 
     def _keep_receipt(self, notice: Notice, event: NoticeDelivered | NoticeFailed, now: Now) -> None:
         is_delivered = isinstance(event, NoticeDelivered)

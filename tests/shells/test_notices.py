@@ -2,10 +2,11 @@
 
 import json
 import shutil
+import sqlite3
 import ssl
 import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -25,6 +26,7 @@ from cloud_hub.contacts import Channel, Customer
 from cloud_hub.events import Notice, NoticeDelivered, NoticeFailed, NoticeWanted
 from cloud_hub.links import Links
 from cloud_hub.notices import NoticeSetting, Notifier, notice_objections, refuse_bad_url
+from cloud_hub.storage.embedded import EmbeddedStore
 from deploy.stack import free_ports
 from shared.work import AgentId, OrderId, StopId
 from tests.shells.hub_parts import Inbox
@@ -343,6 +345,22 @@ def test_the_setting_webhook_alone_switches_the_webhook_on() -> None:
 def test_channels_that_cannot_work_are_named_before_the_start(setting: NoticeSetting, objection: str) -> None:
     (found,) = notice_objections(setting, "")
     assert objection in found
+
+
+def test_notices_of_the_former_release_are_read_as_what_they_are_called_now(tmp_path: Path) -> None:
+    EmbeddedStore(tmp_path / "hub.db").close()
+    former = {"first": "day", "moved": "changed", "breach": "changed", "on_its_way": "on_its_way"}
+    document = msgspec.to_builtins(NOTICE)
+    with closing(sqlite3.connect(tmp_path / "hub.db")) as file, file:
+        file.execute("DELETE FROM _sqlite_migrations WHERE name = '0004_notice_kinds'")
+        for kind in former:
+            row = json.dumps(document | {"notice_id": kind, "kind": kind}).encode()
+            file.execute("INSERT INTO room_notices (key, doc) VALUES (?, ?)", (kind, row))
+    store = EmbeddedStore(tmp_path / "hub.db")
+    read = [msgspec.json.decode(doc, type=Notice) for _, doc in store.documents("notices")]
+    store.close()
+    assert {notice.notice_id: notice.kind for notice in read} == former
+    assert [notice.notice_id for notice in read if notice.is_breach] == ["breach"]
 
 
 @pytest.mark.parametrize("url", ["", "shop.example", "ftp://shop.example/", "http://", "http://[::1"])

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from cloud_hub.contacts import Channel, Customer, Wishes
 from cloud_hub.events import (
     CustomerSaid,
+    ForgetAsked,
     Notice,
     NoticeDelivered,
     NoticeFailed,
@@ -218,6 +219,18 @@ def test_a_window_that_is_over_is_told_to_nobody() -> None:
     hub.hour, hub.real_ms = 14.0, 60_000
     assert wanted(hub.take()) == []
     assert [notice.state for notice in notices(hub)] == ["given_up"]
+
+
+@pytest.mark.parametrize("hour", [5.25, 7.5])
+def test_who_is_forgotten_is_told_nothing_and_the_bag_goes_on_without_them(hour: float) -> None:
+    hub, made = hub_with(MAIJA, hour=hour)
+    hub.take(*(NoticeFailed(job.need, "451", False) for job in wanted(made)))
+    assert hub.take(ForgetAsked("C-1", "anna", even_open=True)).answers[0].is_done
+    hub.hour, hub.real_ms = 8.0, 60_000
+    assert wanted(hub.take()) == []
+    assert hub.rooms["notices_due"] == {}
+    hub.plan([order(2)], [10.0])
+    assert {notice.order_id for notice in hub.documents("notices_due", Notice).values()} == {"order-2"}
 
 
 def test_nothing_is_told_after_the_visit() -> None:
