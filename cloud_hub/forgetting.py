@@ -78,13 +78,17 @@ class Forgetting:
         return Answer(True, named=(decision.decision_id, *(order.order_id for order in orders)))
 
     def look(self, now: Now) -> None:
-        """Once a day, and when the hub starts: forget whom nothing has been delivered to for too long."""
+        """Once a day, and when the hub starts: forget whom nothing has been delivered to for too long, and who decided
+        something so long ago.
+        """
         if not self._keep_days or now.domain_ms < self._next_look_ms:
             return
         self._next_look_ms = now.domain_ms + DAY_MS
+        before_ms = now.domain_ms - self._keep_days * DAY_MS
+        self._sweep(Traces(before_ms=max(0, before_ms)))
         refs: list[str] = []
         orders: list[Order] = []
-        for ref, theirs in self._overdue(now):
+        for ref, theirs in self._overdue(before_ms):
             if len(orders) + len(theirs) > MOST_AT_ONCE and orders:
                 self._next_look_ms = now.domain_ms  # The others go with the next step.
                 break
@@ -108,7 +112,7 @@ class Forgetting:
 
     # Who.
 
-    def _overdue(self, now: Now) -> Iterable[tuple[str, list[Order]]]:
+    def _overdue(self, before_ms: int) -> Iterable[tuple[str, list[Order]]]:
         """Customers whose last order ended too long ago, each with all their orders; an order that names no customer
         stands for itself.
         """
@@ -116,7 +120,6 @@ class Forgetting:
         for order_id, order in self._memory.orders.items():
             if not order.is_forgotten:
                 theirs.setdefault(order.customer_ref or f"{NOBODY}{order_id}", []).append(order)
-        before_ms = now.domain_ms - self._keep_days * DAY_MS
         for ref, orders in theirs.items():
             if all(self._ended_ms(order) < before_ms and not self._is_driven(order) for order in orders):
                 yield "" if ref.startswith(NOBODY) else ref, orders
@@ -179,8 +182,11 @@ class Forgetting:
         self._post.unsay(lambda command: scrubbed_command(command, stop_ids))
         for van, theirs in vans.items():
             self._post.say(van, PersonForgotten(tuple(theirs)), now)
-        memory.keep([Row(SWEEP, "", msgspec.json.encode(traces, order="deterministic"))])
+        self._sweep(traces)
         memory.counts["people_forgotten"] += len(refs)
+
+    def _sweep(self, traces: Traces) -> None:
+        self._memory.keep([Row(SWEEP, "", msgspec.json.encode(traces, order="deterministic"))])
 
     def _traces(self, orders: Sequence[Order]) -> Traces:
         stops = [stop for order in orders for stop in (order.stop, *order.amended) if stop is not None]

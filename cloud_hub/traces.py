@@ -34,11 +34,20 @@ KEPT_OF_A_NOTICE = frozenset({
 
 
 class Traces(msgspec.Struct, frozen=True):
-    """By what a forgotten person is found in kept rows: orders, stops and exact places."""
+    """By what a forgotten person is found in kept rows: orders, stops and exact places.
+
+    Names and free words that belong to no order (who closed a street, what nobody could read) are found by their age:
+    those from before `before_ms` go.
+    """
 
     order_ids: frozenset[str] = frozenset()
     stop_ids: frozenset[str] = frozenset()
     places: tuple[Position, ...] = ()
+    before_ms: int = 0
+
+    def lead_to(self, room: str) -> bool:
+        """Whether anything in this room can be theirs."""
+        return bool(self.order_ids or self.stop_ids) or (bool(self.before_ms) and room in ("hands", "dead_letters"))
 
 
 def coarse(place: Position) -> Position:
@@ -114,7 +123,7 @@ def _scrubbed(holder: T, field: str, stop_ids: frozenset[str], place: Position |
 
 def sweep(room: str, documents: Iterable[tuple[str, bytes]], traces: Traces) -> Iterator[Row]:
     """The rows that erase these people from one swept room, given all it holds by key."""
-    for key, document in documents:
+    for key, document in documents if traces.lead_to(room) else ():
         left = swept(room, document, traces)
         if left != document:
             yield Row(room, key, left)
@@ -134,9 +143,12 @@ def swept(room: str, document: bytes, traces: Traces) -> bytes | None:
         return _swept_notice(document, traces)
     if room == "dead_letters":
         letter = _letter.decode(document)
-        return _json.encode(msgspec.structs.replace(letter, payload="")) if _says(letter.payload, traces) else document
+        goes = letter.payload and (letter.heard_ms < traces.before_ms or _says(letter.payload, traces))
+        return _json.encode(msgspec.structs.replace(letter, payload="")) if goes else document
     if room == "hands":
-        return None if not set(_hand.decode(document).about).isdisjoint(_words(traces)) else document
+        hand = _hand.decode(document)
+        goes = hand.at_ms < traces.before_ms or not _words(traces).isdisjoint(hand.about)
+        return None if goes else document
     if room == "corrections":
         return None if _correction.decode(document).position in traces.places else document
     return None if _mentions(msgspec.json.decode(document), _words(traces)) else document

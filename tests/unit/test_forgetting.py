@@ -6,8 +6,9 @@ import msgspec
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cloud_hub.chains import KeptHand
 from cloud_hub.contacts import Customer, Wishes
-from cloud_hub.events import ForgetAsked, OrderCorrected, OrdersHanded
+from cloud_hub.events import ClosuresAsked, ForgetAsked, OrderCorrected, OrdersHanded
 from cloud_hub.fleet import Candidate, DeadLetter, Order
 from cloud_hub.hub import HubCore, HubIdentity
 from cloud_hub.promises import Promise
@@ -173,6 +174,18 @@ def test_people_are_forgotten_by_themselves_when_their_last_order_is_old_enough(
     hub.take()
     assert hub.found() == []
     assert "30 days ago" in hub.decisions()[-1].sentence
+
+
+def test_who_decided_something_long_ago_is_forgotten_and_the_record_of_it_stays() -> None:
+    hub = Remembering(keep_days=30)
+    hub.take(ClosuresAsked((17,), True, "Main Street", "Mr Berg fell", "anna"))
+    hub.hour = 24 * 29
+    hub.take(ClosuresAsked((18,), True, "Side Street", "", "bert"))
+    assert [hand.name for hand in hub.documents("hands", KeptHand).values()] == ["anna", "bert"]
+    hub.hour = 24 * 32
+    hub.take()
+    assert [hand.name for hand in hub.documents("hands", KeptHand).values()] == ["bert"]
+    assert [decision.kind for decision in hub.decisions()] == ["street_closed", "street_closed"]
 
 
 def test_a_hub_that_remembers_for_ever_forgets_nobody_and_wakes_for_nobody() -> None:
