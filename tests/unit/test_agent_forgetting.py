@@ -3,7 +3,7 @@
 import msgspec
 
 from edge_agent.dialogue import ObjectSaid, OutcomeSaid
-from shared.messages import Ack, AmendmentTaken, PersonForgotten
+from shared.messages import Ack, AmendmentTaken, PersonForgotten, WorkAmended
 from shared.work import AgentId, Outcome, StopId
 from tests.agents import DEPOT, Rig, place, plan_of, row_of_houses, stop
 
@@ -49,7 +49,7 @@ def acked(rig: Rig) -> None:
 
 
 def test_the_marks_are_there_to_be_forgotten() -> None:
-    assert traces(visited_rig()) == [mark for mark in MARKS]
+    assert traces(visited_rig()) == list(MARKS)
 
 
 def test_nothing_of_a_person_is_left_once_the_hub_has_what_was_said() -> None:
@@ -120,3 +120,20 @@ def test_a_person_forgotten_twice_is_forgotten_once() -> None:
     before = rig.core.durable()["parts"]
     rig.hub(PersonForgotten((StopId("s1"),)))
     assert rig.core.durable()["parts"] == before
+
+
+def test_what_is_said_to_the_hub_measured_and_decided_names_nobody() -> None:
+    rig = Rig()
+    urgent = msgspec.structs.replace(stop("s6", 450.0, 60.0, told=(0, 50)), address="Mannerheimintie 7")
+    rig.push(plan_of([ANNA, *row_of_houses(5)[1:], urgent]))
+    rig.begin()
+    rig.heads_for("s1")
+    rig.waits(25)
+    for _ in range(130):
+        rig.step(rig.fix(place(100, 0), 0.0), after_s=5)
+    rig.hub(WorkAmended(1, stops=(msgspec.structs.replace(ANNA, stop_id=StopId("s1-2"), attempt=2),)))
+    assert {"Resequenced", "AmendmentTaken", "EstimatesMoved"} <= {type(said).__name__ for said in rig.said}
+    assert rig.disk["telemetry"]
+    rows = [row for room in ("outbox", "telemetry", "agent", "taken") for row in rig.disk[room].values()]
+    assert [mark for mark in MARKS if any(mark in row for row in rows)] == []
+    assert not any(mark.decode() in str(rig.core.counters()) for mark in MARKS)
