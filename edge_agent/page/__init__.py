@@ -102,6 +102,7 @@ class Page:
             self._changed.notify_all()
         if self._thread.is_alive():
             self._server.shutdown()
+        self._server.hang_up()
         self._server.server_close()
 
     def show(self, day: bytes) -> None:

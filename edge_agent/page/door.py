@@ -1,7 +1,10 @@
 """Answer one connection of the driver's page: which path, who may, how large, and what the core says to it."""
 
 import http.server
+import socket
+import threading
 from collections.abc import Callable
+from contextlib import suppress
 from http import HTTPStatus
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qs, urlsplit
@@ -41,6 +44,31 @@ class Server(http.server.ThreadingHTTPServer):
 
     daemon_threads = True
     request_queue_size = 32
+
+    def __init__(self, address: tuple[str, int], door: type["Door"]) -> None:
+        self._open: set[socket.socket] = set()
+        self._lock = threading.Lock()
+        super().__init__(address, door)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Remember the connection while it is open."""
+        with self._lock:
+            self._open.add(request)
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        """The connection is over."""
+        with self._lock:
+            self._open.discard(request)
+        super().shutdown_request(request)
+
+    def hang_up(self) -> None:
+        """Hear nothing more from anybody; answers under way are still given."""
+        with self._lock:
+            for connection in self._open:
+                with suppress(OSError):
+                    # Not the method of a TLS socket: that one would go on in clear.
+                    socket.socket.shutdown(connection, socket.SHUT_RD)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A reader who hangs up in the middle of a sentence is no news."""

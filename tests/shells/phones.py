@@ -15,7 +15,7 @@ from playwright.sync_api import Browser, BrowserContext, Playwright, sync_playwr
 from playwright.sync_api import Page as Tab
 
 from edge_agent.agent import AgentCore
-from edge_agent.dialogue import DAY_TOPIC, ENTRY_TOPIC, Reply
+from edge_agent.dialogue import DAY_TOPIC, ENTRY_TOPIC, Entry, Reply
 from edge_agent.page import Page
 from edge_agent.sensing import Fix, Scan
 from edge_agent.store import SqliteStore
@@ -182,6 +182,12 @@ class Stage:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.page.port}/"
 
-    def shows(self, day: dict[str, Any]) -> None:
+    def shows(self, day: dict[str, Any]) -> int:
+        """The day from now on; its revision."""
         self._revision += 1
         self.page.show(msgspec.json.encode({"revision": self._revision, **day}))
+        return self._revision
+
+    def locks(self) -> None:
+        """Nobody is let in any more."""
+        self.page.admit(msgspec.json.encode(Entry(is_locked=True)))
