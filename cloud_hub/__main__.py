@@ -182,6 +182,8 @@ def run(settings: SettingsFile = Path("hub.toml")) -> None:
     except _CANNOT_START as wrong:
         raise _refusal(wrong) from None
     hub.open()
+    if (read.notices.email.is_on or read.notices.sms.is_on) and not read.notices.tracking_url:
+        log("tracking_url_missing", links=_tracking_url(read), then="customers elsewhere cannot open their links")
     host, port = listening.getsockname()[:2]
     log("hub_up", url=f"http://{host}:{port}", region=read.region, store=read.store, pid=os.getpid())
     server = _Server(

@@ -52,6 +52,7 @@ class Mailbag:
         waiting = sorted(memory.due_notices.values(), key=lambda notice: (notice.at_ms, notice.notice_id))
         self._ready = {notice.notice_id: None for notice in waiting if notice.state == "due"}
         self._asleep = {notice.notice_id: notice.not_before_ms or 0 for notice in waiting if notice.state != "due"}
+        self._sending: dict[str, None] = {}
         self._of_order: dict[OrderId, set[str]] = {}
         for notice in waiting:
             self._of_order.setdefault(notice.order_id, set()).add(notice.notice_id)
@@ -124,9 +125,8 @@ class Mailbag:
     def jobs(self, now: Now) -> Iterable[NoticeWanted]:
         """Notices to send now."""
         self._wake_up(now)
-        running = sum(self._attempts.is_running(key) for key in self._ready)
-        for key in list(self._ready):
-            if running >= AT_ONCE:
+        for key in () if len(self._sending) >= AT_ONCE else tuple(self._ready):
+            if len(self._sending) >= AT_ONCE:
                 return
             if not self._attempts.may_begin(key, now.real_ms):
                 continue
@@ -143,7 +143,7 @@ class Mailbag:
                 continue
             if channels != notice.channels:
                 self._put(msgspec.structs.replace(notice, channels=channels))
-            running += 1
+            self._sending[key] = None
             yield NoticeWanted(key, self._memory.due_notices[key], channels[0], customer)
 
     def wake_ms(self) -> int | None:
@@ -152,6 +152,7 @@ class Mailbag:
 
     def delivered(self, event: NoticeDelivered, now: Now) -> None:
         """The receiver has taken it."""
+        self._sending.pop(event.need, None)
         self._attempts.settle(event.need)
         notice = self._memory.due_notices.get(event.need)
         if notice is None:
@@ -162,6 +163,7 @@ class Mailbag:
 
     def failed(self, event: NoticeFailed, now: Now) -> None:
         """The receiver did not take it: again later, by the next channel, or not at all any more."""
+        self._sending.pop(event.need, None)
         notice = self._memory.due_notices.get(event.need)
         if notice is None:
             self._attempts.settle(event.need)

@@ -1,5 +1,6 @@
 """Notices leave by real mail servers, gateways and webhooks; being out of reach is an ordinary answer."""
 
+import email.policy
 import json
 import shutil
 import sqlite3
@@ -8,6 +9,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from datetime import UTC, datetime
+from email.parser import BytesParser
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs
@@ -17,6 +19,8 @@ import pytest
 from aiosmtpd.smtp import SMTP, AuthResult, LoginPassword
 from cloudevents.core.bindings.http import HTTPMessage, from_structured
 from cloudevents.core.formats.json import JSONFormat
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from cloud_hub.channels import SecretMissing
 from cloud_hub.channels.sms import SmsSetting
@@ -187,6 +191,22 @@ def test_nothing_that_would_be_another_header_is_sent(to: tuple[str, str], lette
         assert isinstance(failed, NoticeFailed)
         assert failed.is_final
         assert box.mails == []
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    st.text(max_size=100).filter(str.isprintable),
+    st.text(max_size=200).filter(str.isprintable),
+    st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=1, max_size=80),
+)
+def test_whatever_a_customer_is_called_the_mail_goes_to_them_alone(name: str, subject: str, need: str) -> None:
+    server = MailServer(EmailSetting(is_on=True, sender="Kauppa Öy <delivery@shop.example>"))
+    letter = Letter("fi", subject, "text", "<p>text</p>", "https://track.example/t/abc/stop")
+    raw = server.mail(need, (name, "maija@example.fi"), letter, at(9)).as_bytes()
+    mail = BytesParser(policy=email.policy.default).parsebytes(raw)
+    assert [address.addr_spec for address in mail["To"].addresses] == ["maija@example.fi"]
+    assert (mail["Cc"], mail["Bcc"], len(mail.get_all("From", []))) == (None, None, 1)
+    assert all(len(line) < 998 for line in raw.split(b"\r\n"))
 
 
 def test_a_sender_that_is_no_address_and_a_missing_password_refuse_the_start(tmp_path: Path) -> None:
