@@ -14,8 +14,8 @@ from cloud_hub.chains import Chains, Hand
 from cloud_hub.events import Answer, ForgetAsked
 from cloud_hub.fleet import Order, StopRecord
 from cloud_hub.memory import Memory
+from cloud_hub.nextstep import DECIDING
 from cloud_hub.post import Post
-from cloud_hub.redelivery import DECIDING
 from cloud_hub.traces import (
     SWEEP,
     Traces,

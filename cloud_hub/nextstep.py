@@ -19,6 +19,9 @@ Step = Literal["today", "tomorrow", "locker", "return"]
 
 STEPS: tuple[Step, ...] = ("today", "tomorrow", "locker", "return")
 
+DECIDING = "deciding"
+"""What stands in a step's place while the roads are asked."""
+
 FAILED = frozenset({Outcome.ATTEMPTED, Outcome.REFUSED, Outcome.DAMAGED, Outcome.PART})
 """Outcomes after which parcels are still on the van that were to stay with the customer."""
 

@@ -23,7 +23,7 @@ from cloud_hub.events import LegTimesFound, LockerLegTimesWanted, Pace
 from cloud_hub.fleet import AgentRecord, Order, StopRecord
 from cloud_hub.mailbag import Mailbag
 from cloud_hub.memory import Memory
-from cloud_hub.nextstep import NEEDS_A_PERSON, NO_VISIT_MENDS, Case, Detour, Locker, Option, RedeliveryRule
+from cloud_hub.nextstep import DECIDING, NEEDS_A_PERSON, NO_VISIT_MENDS, Case, Detour, Locker, Option, RedeliveryRule
 from cloud_hub.promises import Promise, Rule
 from shared.contracts import LegTimes, Plan
 from shared.costs import Costs
@@ -35,8 +35,6 @@ from shared.work import AgentId, Outcome, Stop, StopId, Visit
 
 NEED = "redeliver/"
 """How the need for leg times to lockers begins, so that its answer finds the way here."""
-
-DECIDING = "deciding"
 
 MOST_FAILURES = 3
 """The customer waits to hear what comes next: after this many attempts the choice is made without lockers."""
