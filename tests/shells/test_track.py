@@ -187,7 +187,7 @@ def test_who_is_not_home_until_an_hour_is_answered_at_once_and_the_window_moves(
     page = street.say(order_id, wish="not_home_until", until="13:00")
     assert page.status_code == 200
     assert "Not before 13:00" in words_of(page)
-    assert re.search(r"Done\. We come between 1[345]:\d\d and 1[45]:\d\d\. The driver knows\.", words_of(page))
+    assert re.search(r"Done\. We come between 1[345]:\d\d and 1[45]:\d\d, and tell the driver\.", words_of(page))
     assert "You asked for it" in words_of(page)
     street.van.wait(lambda: stop.stop_id in amended(street, lambda _: True), "the van has the amended stop")
     (wish,) = street.hub.get("/api/wishes", order_id=order_id)

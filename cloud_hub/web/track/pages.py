@@ -34,7 +34,7 @@ from cloud_hub.web.track import view as views
 from cloud_hub.web.track.town import Town
 from cloud_hub.web.track.view import Gone, View
 from cloud_hub.web.track.words import NAMES, Words, chosen
-from cloud_hub.wishes import last_visit
+from cloud_hub.wishes import LEAST_LEFT_MS, last_visit
 from shared.logs import log
 from shared.work import OrderId
 
@@ -153,6 +153,7 @@ class Track:
             "sold": None if visit is None else (self._sold(shown.order_id) or visit).slot,
             "days": [(day.isoformat(), words.called(day)) for day in days],
             "longest": LONGEST,
+            "least_left_ms": LEAST_LEFT_MS,
             "answers": [_answered(said, shown, words) for said in shown.said],
             "channels": _channels(shown.customer),
             "is_silent": shown.customer is not None and set(shown.customer.opted_out) >= set(NOTICE_KINDS),
@@ -355,7 +356,7 @@ def _answered(said: SaidWish, shown: View, words: Words) -> dict[str, Any]:
     else:
         told = said.told
         effect = f"effect.{said.effect}"
-        if said.effect == "not_before" and told is not None:
+        if said.effect == "not_before" and told is not None and told == shown.window:
             effect += ".told"
         answer = words(
             effect,
@@ -363,7 +364,13 @@ def _answered(said: SaidWish, shown: View, words: Words) -> dict[str, Any]:
             closes="" if told is None else words.clock(told.closes_ms),
             day="" if told is None else words.day_inside(told.opens_ms),
         )
-    return {"asked": asked, "is_done": not why_not, "answer": answer, "at": words.when(said.said_ms)}
+    return {
+        "asked": asked,
+        "is_done": not why_not,
+        "answer": answer,
+        "at": words.when(said.said_ms),
+        "wants_other_day": why_not == "too_late_today" or why_not.startswith("needs_person"),
+    }
 
 
 def version_of(live: str) -> str:

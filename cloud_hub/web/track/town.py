@@ -3,7 +3,7 @@
 import html
 import itertools
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -120,7 +120,8 @@ class Town:
             for kind, drawn in drawn_by_kind.items():
                 width = max(LEAST_PX[kind], STREET_M[kind] * view.px_per_m) + 2 * edge_px
                 parts.append(f'<path class="{weight}" stroke-width="{width:.1f}" d="{drawn}"/>' if drawn else "")
-        parts += _names(view, roads)
+        marks = view.px(np.array([[door.lon, door.lat], [van.lon, van.lat]])).tolist()
+        parts += _names(view, roads, marks)
         parts.append(_mark(view, door, "door", door_name))
         parts.append(_mark(view, van, "van", van_name))
         return "".join([*parts, "</svg>"])
@@ -160,7 +161,7 @@ def _path(points: Points, closed: bool = False) -> str:
     return f"M{kept[0][0]} {kept[0][1]}L{line}{'z' if closed else ''}"
 
 
-def _names(view: _View, roads: Iterable[_Shape]) -> list[str]:
+def _names(view: _View, roads: Iterable[_Shape], marks: Iterable[Sequence[float]]) -> list[str]:
     """The names of the few longest streets in the picture, each along its longest straight piece that has room."""
     best: dict[str, tuple[float, float, float, float]] = {}
     for shape in roads:
@@ -173,13 +174,13 @@ def _names(view: _View, roads: Iterable[_Shape]) -> list[str]:
             is_inside = 60 < middle_x < WIDTH - 60 and 30 < middle_y < HEIGHT - 30
             if is_inside and length > best.get(shape.name, (0.0,))[0]:
                 best[shape.name] = (length, middle_x, middle_y, math.degrees(math.atan2(to_y - y, to_x - x)))
-    written: list[tuple[float, float]] = []
-    parts = []
+    taken = [(x, y - 10) for x, y in marks]
+    parts: list[str] = []
     for name, (length, x, y, turned) in sorted(best.items(), key=lambda item: -item[1][0]):
-        is_free = all(math.hypot(x - other_x, y - other_y) > 70 for other_x, other_y in written)
-        if len(written) < MOST_NAMES and is_free and length > LEAST_SHARE * LETTER_PX * len(name):
+        is_free = all(math.hypot(x - other_x, y - other_y) > 70 for other_x, other_y in taken)
+        if len(parts) < MOST_NAMES and is_free and length > LEAST_SHARE * LETTER_PX * len(name):
             upright = turned - 180 if turned > 90 else turned + 180 if turned < -90 else turned
-            written.append((x, y))
+            taken.append((x, y))
             parts.append(
                 f'<text class="name" x="{x:.0f}" y="{y:.0f}" dy="5" transform="rotate({upright:.0f} {x:.0f} {y:.0f})">'
                 f"{html.escape(name)}</text>"

@@ -32,7 +32,7 @@ METRES_PER_DEGREE = 111_195.0
 DAYS_OFFERED = 6
 SUNDAY = 6
 MOST_SHOWN = 8
-"""Wishes and former windows shown, the newest."""
+"""Windows shown, the newest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +113,7 @@ def view(picture: Picture, order_id: OrderId, now_ms: int) -> View:
     phase = _phase(record, ended, promise)
     is_coming = phase in ("planned", "under_way")
     before = _stops_before(agent, visit.stop_id) if is_coming else None
-    estimate = _estimate(picture, record) if is_coming else None
+    estimate = _estimate(picture, record, promise) if is_coming and promise is not None else None
     return View(
         order_id=order_id,
         phase=phase,
@@ -213,10 +213,13 @@ def _van(picture: Picture, agent: AgentId, door: Position, now_ms: int) -> Van |
     return Van(position, max(0, now_ms - place["at_ms"]) // 60_000, round(metres / GRID_M) * round(GRID_M))
 
 
-def _estimate(picture: Picture, record: StopRecord) -> Estimate | None:
+def _estimate(picture: Picture, record: StopRecord, promise: Promise) -> Estimate | None:
+    """What the van expects, unless the customer has since asked for other hours, of which it has not spoken yet."""
     heard = picture.one("estimates", record.agent, EstimatesHeard)
-    expected = () if heard is None else heard.estimates
-    return next((estimate for estimate in expected if estimate.stop_id == record.stop_id), None)
+    last = promise.tellings[-1] if promise.tellings else None
+    if heard is None or (last is not None and last.why == "customer_asked" and heard.said_ms < last.at_ms):
+        return None
+    return next((estimate for estimate in heard.estimates if estimate.stop_id == record.stop_id), None)
 
 
 def _earlier(picture: Picture, order: Order, current: StopId) -> tuple[Attempt, ...]:
@@ -245,11 +248,12 @@ def _why(picture: Picture, before: Telling | None, telling: Telling) -> str:
 
 
 def _said(picture: Picture, order_id: OrderId) -> tuple[SaidWish, ...]:
-    """What was said, newest first."""
+    """What was said last of each kind, newest first."""
     found: list[SaidWish] = []
     while (said := picture.one("said_wishes", wish_id(order_id, len(found) + 1), SaidWish)) is not None:
         found.append(said)
-    return tuple(reversed(found[-MOST_SHOWN:]))
+    last = {type(said.wish): said for said in found}
+    return tuple(sorted(last.values(), key=lambda said: said.wish_id, reverse=True))
 
 
 def _local(instant_ms: int, zone: ZoneInfo) -> datetime:
