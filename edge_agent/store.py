@@ -108,7 +108,7 @@ def _lock(path: Path) -> int:
 def _open(path: Path) -> sqlite3.Connection:
     try:
         return _checked(path)
-    except sqlite3.OperationalError as away:
+    except (sqlite3.OperationalError, OSError) as away:
         raise StoreUnusable(f"{path} cannot be opened: {away}; check the folder and who may write there") from None
     except sqlite3.DatabaseError as damaged:
         aside = _set_aside(path)
@@ -118,6 +118,8 @@ def _open(path: Path) -> sqlite3.Connection:
 
 def _checked(path: Path) -> sqlite3.Connection:
     """A connection to a sound store; raises sqlite3.DatabaseError when it is not sound."""
+    # Made for its owner alone: addresses and door codes are in it. The log beside it takes after it.
+    os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
     db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     try:
         db.execute("PRAGMA journal_mode = WAL")

@@ -4,6 +4,7 @@ Each room is a table of documents. One connection writes, from one thread at a t
 so a reader never makes the core wait. Migrations are numbered and only ever added to.
 """
 
+import os
 import sqlite3
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -246,6 +247,8 @@ class _File:
         self._holds_former = False
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            # Made for its owner alone; the log SQLite puts beside it takes after it.
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
             self._writer = _connect(path)
             self._writer.execute("PRAGMA journal_mode = WAL")
             self._writer.execute("PRAGMA synchronous = FULL")

@@ -42,6 +42,12 @@ def test_what_is_looked_for_is_where_it_belongs(day: PeopleDay) -> None:
     assert all(what in van for what in ("anna's address", "anna's door code", "anna's note", "bertta's neighbour"))
 
 
+def test_stores_and_keys_are_for_their_owner_alone(day: PeopleDay) -> None:
+    files = [*day.hub_files(), *day.van_files(), day.folder / "hub.key"]
+    assert len(files) >= 5
+    assert [file.name for file in files if file.stat().st_mode & 0o077] == []
+
+
 def test_no_log_holds_anything_personal(day: PeopleDay) -> None:
     logs = sorted(day.logs.iterdir())
     assert {"hub.log", "van-1.log", "broker.log"} <= {log.name for log in logs}
