@@ -52,7 +52,7 @@ class Access:
         if wait_ms > 0:
             seconds = -(-wait_ms // 1000)
             return Reply(429, "TooManyCodes", f"too many wrong codes; wait {seconds} s", retry_after_s=seconds)
-        if not plan.shift_lock.opens_with(said.code):
+        if not plan.shift_lock.opens_with("".join(said.code.split())):
             self._count_wrong(now.real_ms)
             detail = "this is not the code of this shift; it is shown at the depot"
             return Reply(403, "CodeWrong", detail, retry_after_s=-(-max(0, self._wait_ms(now.real_ms)) // 1000))

@@ -11,16 +11,19 @@ decides what is asked when; the rest is done in rooms that know nothing of it:
     reordering   case, verdict, change and record       turns        what each turn makes of the day
     memory       what is written down                   learning     pace and offsets from how things went
     access       who is let into the driver's page      proofs       signatures and photographs until the hub has them
+    amending     other work than planned                forgetting   what is personal, taken out of it
+    chain        decisions, link by link                reasons      why an order changed, in numbers and words
 
-What is durable: the plan with the leg times and told windows that came since, the day (orders, where the van is heading
-or stands, scans at hand, shift and break, the change not yet answered, the change budget used), visits, estimates last
-said, paces and offsets learned, the last place and the metres driven, answers already given to the page, decisions'
-chain, and every stream.
+What is durable: the plan with its amendments and the leg times and told windows that came since, the day (orders, the
+one the page holds while the van moves, where the van is heading or stands, scans at hand, shift and break, the change
+and the question not yet answered, the change budget used), visits, their pictures until the hub has them, who was let
+into the page, estimates last said, paces and offsets learned, the last place and the metres driven, answers already
+given to the page, decisions' chain, and every stream.
 
 What a restart may forget: what devices said in the last minutes (the belief is rebuilt from the next readings), the
 telemetry batch not yet closed, up to a minute of metres driven, the quantiles of the leg under way (one lesson fewer
-for the offsets), questions put to the models and the kernel (they are put again), and since when the order could not be
-bettered.
+for the offsets), questions put to the models and the kernel (they are put again), that roads or work have just changed,
+since when the order could not be bettered, and how much of a wait for wrong codes is over (it begins again).
 """
 
 from collections import Counter
@@ -55,7 +58,6 @@ from edge_agent.round import Moment, Round
 from edge_agent.sensing import Belief, Fix, Reading, Remembered, Scan, Sensing, limits_at
 from edge_agent.shown import Screen, day_shown
 from edge_agent.uplink import Uplink
-from shared.contracts import Plan
 from shared.labels import LabelRefused
 from shared.ledger import Decision
 from shared.messages import (
@@ -119,7 +121,6 @@ class AgentCore:
         self._chain = Chain(identity.agent, own)
         self._remembered = read_part(own, "place", Remembered) or Remembered()
         self._written = self._parts()
-
         self._sensing = Sensing(limits_at(identity.clock_speed), self._remembered)
         self._belief: Belief | None = None
         self._believed = 0
@@ -140,10 +141,6 @@ class AgentCore:
         self._steps = 0
         self._now = Now(EpochMs(0), 0)
         self._out = Consequences()
-
-    @property
-    def _plan(self) -> Plan | None:
-        return None if self._round.work is None else self._round.work.plan
 
     @property
     def _moment(self) -> Moment:
@@ -182,7 +179,7 @@ class AgentCore:
     def wake(self, now: Now) -> Wake:
         """The next look ahead in domain time, the next repeat in real time."""
         work, day = self._round.work, self._round.day
-        waits = [self._round.tick_ms(), self._access.expires_ms(self._plan, day)]
+        waits = [self._round.tick_ms(), self._access.expires_ms(self._round.plan, day)]
         if work is not None and day.shown and day.shift != "ended":
             look = max(self._looked_at_ms + FORESEE_EVERY_MS, now.domain_ms + 1)
             starts = work.plan.depart_ms - FORESEE_BEFORE_MS
@@ -323,7 +320,7 @@ class AgentCore:
     def _answer(self, asked: Asked) -> Reply:
         if isinstance(asked.said, SessionSaid):
             self._screen.is_stale = True
-            return self._access.ask(asked.said, self._plan, self._now)
+            return self._access.ask(asked.said, self._round.plan, self._now)
         known = self._answers.before(asked)
         if known is not None:
             return known
@@ -340,7 +337,7 @@ class AgentCore:
         the_round, expected = self._round, self._outlook.estimates if self._outlook else ()
         agent, is_up, moves = self.identity.agent, self._uplink.is_up, the_round.is_moving
         day = day_shown(agent, the_round.work, the_round.day, the_round.visits, expected, is_up, moves)
-        self._out.envelopes += [*self._screen.admits(self._access.entry(self._plan)), *self._screen.shows(day)]
+        self._out.envelopes += [*self._screen.admits(self._access.entry(self._round.plan)), *self._screen.shows(day)]
 
     # Readings.
 
@@ -365,7 +362,7 @@ class AgentCore:
         """What the devices say together now, and what that says about where the van is in its work."""
         now_ms = self._now.domain_ms
         self._belief = self._sensing.believe(now_ms)
-        if self._round.tick(self._belief, now_ms) | self._access.expire(self._plan, self._round.day, now_ms):
+        if self._round.tick(self._belief, now_ms) | self._access.expire(self._round.plan, self._round.day, now_ms):
             self._screen.is_stale = True
             self._pass_on()
         if not has_read:

@@ -139,6 +139,11 @@ class Round:
         return self._is_moving
 
     @property
+    def plan(self) -> Plan | None:
+        """The plan driven, amendments included; None before the first."""
+        return None if self._work is None else self._work.plan
+
+    @property
     def plan_version(self) -> int:
         """The version of the plan driven; 0 before the first."""
         return 0 if self._work is None else self._work.plan.plan_version
