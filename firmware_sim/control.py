@@ -50,7 +50,11 @@ class Hold(Command, frozen=True, tag="hold"):
     minutes: Annotated[float, msgspec.Meta(gt=0, le=600)]
 
 
-AnyCommand = State | CloseWay | CustomerOut | Slow | Hold
+class DigIn(Command, frozen=True, tag="dig_in"):
+    """The driver is in a mood: the next changed order is turned down, whatever it is."""
+
+
+AnyCommand = State | CloseWay | CustomerOut | Slow | Hold | DigIn
 _decoder: "msgspec.json.Decoder[AnyCommand]" = msgspec.json.Decoder(AnyCommand)
 
 
@@ -60,7 +64,7 @@ def understood(line: bytes) -> AnyCommand:
         return _decoder.decode(line)
     except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as wrong:
         raise NotUnderstood(
-            f"{wrong}; expected one JSON object a line with do: state, close_way, customer_out, slow or hold"
+            f"{wrong}; expected one JSON object a line with do: state, close_way, customer_out, slow, hold or dig_in"
         ) from None
 
 

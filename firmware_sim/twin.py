@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from firmware_sim.city import World
-from firmware_sim.control import AnyCommand, CloseWay, CustomerOut, Hold, Impossible, Slow
+from firmware_sim.control import AnyCommand, CloseWay, CustomerOut, DigIn, Hold, Impossible, Slow
 from firmware_sim.luck import Luck
 from firmware_sim.person import Errand, driver
 from firmware_sim.vehicle import NEVER_MS, Arrived, Served, Van
@@ -116,6 +116,8 @@ class TwinVan:
         if isinstance(command, Hold):
             self._hold(said_ms + round(command.minutes * 60_000), at_ms)
             return {"ok": True, "minutes": command.minutes}
+        if isinstance(command, DigIn):
+            raise Impossible("the twin's driver is never asked to change anything")
         return self.state()
 
     def state(self) -> dict[str, Any]:

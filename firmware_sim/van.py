@@ -19,6 +19,7 @@ from firmware_sim.control import (
     CloseWay,
     ControlPort,
     CustomerOut,
+    DigIn,
     Hold,
     Impossible,
     Slow,
@@ -228,7 +229,7 @@ class VanProcess:
             return answer
 
     def _befall_nobody(self, command: AnyCommand, now_ms: int) -> dict[str, Any]:
-        if isinstance(command, CloseWay | CustomerOut | Slow | Hold):
+        if isinstance(command, CloseWay | CustomerOut | Slow | Hold | DigIn):
             raise Impossible("the van has no plan yet, so nothing can befall it: wait until its page names a depot")
         return {
             "position": self._settings.stands_at,
@@ -255,6 +256,9 @@ class VanProcess:
         if isinstance(command, Hold):
             van.hold(round(command.minutes * 60_000), now_ms)
             return {"ok": True, "minutes": command.minutes}
+        if isinstance(command, DigIn):
+            self._wheel.is_in_a_mood = True
+            return {"ok": True, "driver": self._wheel.who.name}
         return self._state(van, now_ms)
 
     def _close(self, van: Van, way: int | None, now_ms: int) -> dict[str, Any]:

@@ -6,7 +6,7 @@ driver goes on with the order remembered, as people do, and the reports wait.
 """
 
 import hashlib
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 import msgspec
@@ -117,6 +117,8 @@ class Wheel:
     def __init__(self, who: Driver, luck: Luck, patience_ms: int) -> None:
         self.who = who
         self.served: dict[str, Served] = {}
+        self.is_in_a_mood = False
+        """Whether the next changed order is turned down, whatever it is."""
         self._luck = luck
         self._patience_ms = patience_ms
         self._is_begun = self._has_rested = self._goes_home = False
@@ -167,7 +169,9 @@ class Wheel:
         if change is None or change.change_id in self._answered:
             return
         self._answered.add(change.change_id)
-        what, why = answer(self.who, change.change_id, self._luck)
+        who = replace(self.who, refuses=1.0) if self.is_in_a_mood else self.who
+        self.is_in_a_mood = False
+        what, why = answer(who, change.change_id, self._luck)
         if what == "refused":
             self._refused = day.revision, now_ms
         body = {"change_id": change.change_id, "answer": what, "reason": why}

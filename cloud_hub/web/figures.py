@@ -3,25 +3,22 @@
 The sums are those of `shared.reckoning`, which the twin and the bench use too.
 """
 
-from pathlib import Path
 from typing import Any
 
 import msgspec
 import numpy as np
 from fastapi import APIRouter
 
-import shared.costs
 from cloud_hub.events import Notice
 from cloud_hub.fleet import AgentRecord, StopRecord, Vehicle
 from cloud_hub.promises import Promise
+from cloud_hub.settings import costs_of
 from cloud_hub.storage import DecisionsAsked, Readings
 from cloud_hub.web.desk import Desk
 from cloud_hub.web.forms import Json
 from cloud_hub.web.picture import Picture
 from shared.contracts import Plan
-from shared.costs import Costs
 from shared.reckoning import DayFigures, GoesOn, Interventions, PromiseFacts, VanFacts, reckon
-from shared.settings import read_settings
 from shared.work import Stop
 
 MOVING_MPS = 0.5
@@ -76,7 +73,7 @@ def day_figures(desk: Desk, picture: Picture) -> DayFigures:
     """The figures of the hub's day at this instant."""
     at_ms = desk.clock.now_ms()
     vans, until_ms = _vans(desk, picture, at_ms)
-    costs = _costs(desk)
+    costs = costs_of(desk.settings)
     return reckon(_promises(picture), vans, _interventions(desk), costs, at_ms, driven_until_ms=until_ms)
 
 
@@ -203,11 +200,3 @@ def _interventions(desk: Desk) -> Interventions:
         for name, kind in HANDS.items()
     }
     return Interventions(**counts)
-
-
-def _costs(desk: Desk) -> Costs:
-    """The prices the hub was told; the shipped ones while it has been told none."""
-    told = getattr(desk.settings, "costs", "")
-    if isinstance(told, Costs):
-        return told
-    return read_settings(Path(told) if told else Path(shared.costs.__file__).with_name("costs.toml"), Costs)

@@ -53,6 +53,8 @@ def run_check(wish: Wish, within_s: float) -> int:
             stage.stop()
     if check is not None:
         report |= {"story": check.story, **check.proven}
+        for line in check.proven.get("figures", {}).get("headline", ()):
+            console.print(f"[dim]{escape(line)}[/]")
     report["seconds"] = round(time.monotonic() - begun_s, 1)
     print(json.dumps(report, ensure_ascii=False))  # noqa: T201 - the one object the command promises.
     return 0 if report["ok"] else EX_FAILED

@@ -1,4 +1,4 @@
-"""Set a day up as separate processes: broker, hub, a shop's inbox, and for each van a cable, an agent and the van.
+"""Set a day up as separate processes: broker, hub, test inbox, twin, and for each van a cable, an agent and the van.
 
 Every process gets a settings file of its own in the run's folder, as it
 would on its own machine; nothing passes between them but the wire.
@@ -13,13 +13,16 @@ from typing import Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import httpx
+import msgspec
 import tomli_w
 
 from deploy.days.make_orders import write_orders
+from deploy.demo.pages import DriverPage
 from deploy.stack import DidNotStart, Stack, free_ports
 from shared.citymap import CityMap, shipped_city
 from shared.clock import SETTING, Clock
 from shared.quantities import Position
+from shared.reckoning import DayFigures
 from shared.signing import Signer
 
 DAY = "2026-03-03"
@@ -33,6 +36,7 @@ DEPOT_BEARING = Position(0.115, 0.085)
 """From the gateway to a depot at the edge of town: about 13 km, a quarter of an hour on the ring road."""
 
 HELSINKI_ORDERS = Path(__file__).parents[1] / "days" / "helsinki-orders.csv"
+DEPOT = "depot"
 VANS = ("van-1", "van-2", "van-3")
 BUSES: dict[str, Literal["obd2", "j1939"] | None] = {"van-1": "obd2", "van-2": "j1939", "van-3": None}
 """A van with OBD-II, a small truck with J1939, and an old van without a bus: GNSS alone makes a full citizen."""
@@ -44,7 +48,7 @@ class DemoRefused(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class VanPorts:
-    """Where one van's parts listen."""
+    """Where one van's parts listen; `twin_luck` is where bad luck befalls its twin."""
 
     page: int
     cable: int
@@ -53,6 +57,7 @@ class VanPorts:
     scanner: int
     luck: int
     bus: int
+    twin_luck: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,31 +83,61 @@ class Stage:
         self._folder = _fresh(wish.folder)
         self._city = self._prepare_city()
         self._orders = self._prepare_orders()
-        broker, hub, inbox, *rest = free_ports(3 + 7 * len(VANS))
-        self.broker_port, self.hub_port, self.inbox_port = broker, hub, inbox
-        self.ports = {van: VanPorts(*rest[7 * k : 7 * k + 7]) for k, van in enumerate(VANS)}
+        broker, hub, inbox, smtp, twin, *rest = free_ports(5 + 8 * len(VANS))
+        self.broker_port, self.hub_port, self.inbox_port, self.twin_port = broker, hub, inbox, twin
+        self._smtp_port = smtp
+        self.ports = {van: VanPorts(*rest[8 * k : 8 * k + 8]) for k, van in enumerate(VANS)}
         midnight = datetime.fromisoformat(f"{DAY}T{STARTS_AT}").replace(tzinfo=zone)
         self._utc_offset_s = int((midnight.utcoffset() or midnight - midnight).total_seconds())
         self.clock = Clock.starting(int(midnight.timestamp() * 1000), wish.speed)
         self.stack = Stack(self._folder / "logs", {SETTING: self.clock.setting()})
         self.hub = httpx.Client(base_url=f"http://127.0.0.1:{hub}", timeout=20)
+        self._twin = httpx.Client(base_url=f"http://127.0.0.1:{twin}", timeout=10)
 
     @property
     def hub_url(self) -> str:
         """Where the hub answers."""
         return f"http://127.0.0.1:{self.hub_port}"
 
+    @property
+    def inbox_url(self) -> str:
+        """Where everything customers are told can be read."""
+        return f"http://127.0.0.1:{self.inbox_port}"
+
+    @property
+    def board_url(self) -> str:
+        """The depot's screen, for programs."""
+        return f"{self.hub_url}/api/depots/{DEPOT}/board"
+
+    def figures(self) -> tuple[DayFigures, DayFigures]:
+        """What our day and the twin's came to so far, at one instant and the same kilometres' one. Raises httpx errors,
+        also while the twin has no plan yet.
+        """
+        ours = msgspec.json.decode(self.hub.get("/api/day/figures").raise_for_status().content, type=DayFigures)
+        asked = {"driven_until": int(ours.driven_until_ms)}
+        answer = self._twin.get("/figures", params=asked).raise_for_status()
+        return ours, msgspec.json.decode(answer.content, type=DayFigures)
+
+    def codes(self) -> dict[str, str]:
+        """What the depot's screen shows: the code that opens each van's page today."""
+        board = self.hub.get(self.board_url).raise_for_status().json()
+        return {row["agent"]: row["code"] for row in board["vans"]}
+
     def rise(self) -> None:
         """Start everything and plan the day. Raises DidNotStart naming the process and its log."""
-        self._tell("starting the broker, the shop's inbox and the hub")
+        self._tell("starting the broker, the test inbox and the hub")
         self.stack.start("broker", "deploy.broker", "--port", str(self.broker_port))
-        self.stack.start("inbox", "firmware_sim", "inbox", "--port", str(self.inbox_port))
+        self.stack.start(
+            "inbox", "firmware_sim", "inbox", "--port", str(self.inbox_port),
+            "--smtp-port", str(self._smtp_port), "--utc-offset-s", str(self._utc_offset_s),
+        )  # fmt: skip
         self.stack.wait_for_port("broker", self.broker_port)
         signer = Signer.from_file(self._folder / "hub.key")
         self.stack.start("hub", "cloud_hub", "run", "--settings", self._write("hub", self._hub_settings()))
         self._tell("starting three vans, each with its devices, its agent and a cable to the broker")
         for number, van in enumerate(VANS):
             self._start_van(number, van, signer.public_hex())
+        self.stack.start("twin", "firmware_sim", "twin", "--settings", self._write("twin", self._twin_settings()))
         self.stack.wait_for_port("hub", self.hub_port)
         self._hand_in_orders()
         self._tell("planning the day")
@@ -110,9 +145,14 @@ class Stage:
         if planned.is_error:
             raise DidNotStart(f"the hub does not plan the day: {planned.text[:300]}")
 
+    def driver_page(self, van: str) -> DriverPage:
+        """A van's page, for somebody who can see the depot's screen."""
+        return DriverPage(f"http://127.0.0.1:{self.ports[van].page}", lambda: self.codes()[van])
+
     def stop(self) -> None:
         """Stop every process."""
         self.hub.close()
+        self._twin.close()
         self.stack.stop()
 
     def _start_van(self, number: int, van: str, hub_public_key: str) -> None:
@@ -173,14 +213,14 @@ class Stage:
         _, west, north, east = city.bounds
         gateway = city.snap(_nearest_edge_of_town(city, Position(north, (west + east) / 2))).position
         depot = {
-            "id": "depot",
+            "id": DEPOT,
             "name": "Depot on the ring road",
             "position": [gateway.lat + DEPOT_BEARING.lat, gateway.lon + DEPOT_BEARING.lon],
             "gateway": [gateway.lat, gateway.lon],
             "stem_s": STEM_S,
         }
         day = {"shift_from": SHIFT[0], "shift_to": SHIFT[1], "break_from": "10:45", "break_to": "12:45"}
-        vehicles = [{"agent": van, "depot": "depot", **day} for van in VANS]
+        vehicles = [{"agent": van, "depot": DEPOT, **day} for van in VANS]
         return {
             "broker": f"mqtt://127.0.0.1:{self.broker_port}",
             "store": f"sqlite:///{self._folder / 'hub.db'}",
@@ -188,13 +228,40 @@ class Stage:
             "city": str(self._city),
             "zone": self.wish.zone,
             "day": DAY,
-            "webhook": f"http://127.0.0.1:{self.inbox_port}/",
+            "notices": self._notice_settings(),
             "key_file": str(self._folder / "hub.key"),
             "solver_s": 3.0,
             "solver_seed": self.wish.seed,
             "depots": [depot],
             "vehicles": vehicles,
             "promises": {"first_width_min": 60, "moved_width_min": 60},
+        }
+
+    def _notice_settings(self) -> dict[str, Any]:
+        """Every channel is on and leads to the test inbox: nothing leaves this machine."""
+        return {
+            "shop": "Puoti",
+            "quiet_to": "06:30",
+            "tracking_url": self.hub_url,
+            "email": {
+                "is_on": True,
+                "host": "127.0.0.1",
+                "port": self._smtp_port,
+                "security": "none",
+                "sender": "Puoti <delivery@shop.example>",
+            },
+            "sms": {"is_on": True, "url": f"{self.inbox_url}/sms"},
+            "webhook": {"is_on": True, "url": f"{self.inbox_url}/"},
+        }
+
+    def _twin_settings(self) -> dict[str, Any]:
+        return {
+            "hub": self.hub_url,
+            "port": self.twin_port,
+            "city": str(self._city),
+            "seed": self.wish.seed,
+            "utc_offset_s": self._utc_offset_s,
+            "vans": {van: ports.twin_luck for van, ports in self.ports.items()},
         }
 
     def _van_settings(self, number: int, van: str) -> dict[str, Any]:
@@ -209,6 +276,7 @@ class Stage:
             "seed": self.wish.seed,
             "number": number,
             "utc_offset_s": self._utc_offset_s,
+            "board": self.board_url,
         } | self._bus(van)
 
     def _agent_settings(self, van: str, hub_public_key: str) -> dict[str, Any]:

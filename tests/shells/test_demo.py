@@ -26,7 +26,13 @@ def test_the_demo_proves_the_main_job(tmp_path: Path) -> None:
     assert report["resequenced"]["sentence"]
     assert report["window_moved"]["order"]
     assert report["cut_off"]["van"] == "van-2"
-    assert len(set(report["processes"].values())) == 12
+    assert report["turned_down"]["former_order_back"]
+    assert report["not_home"]["told_now"][0] > report["not_home"]["told_before"][0]
+    assert report["notice"]["window"]
+    assert report["figures"]["ours"]["visits"] > 0
+    assert report["figures"]["twin"]["visits"] > 0
+    assert any("twin" in line for line in report["figures"]["headline"])
+    assert len(set(report["processes"].values())) == 13
 
 
 def test_a_demo_of_no_map_says_what_it_found(tmp_path: Path) -> None:

@@ -433,6 +433,16 @@ def test_pictures_are_small_pngs_and_no_two_stops_sign_alike(name: str) -> None:
         assert content == draw(Luck(name))
 
 
+def test_a_driver_in_a_mood_turns_the_next_change_down_and_is_himself_again() -> None:
+    obedient = Driver("d", 1, 1, 1.3, strays=0.0, refuses=0.0, break_lean=0.5)
+    van, wheel = a_van(fresh_world()), Wheel(obedient, Luck("w"), 0)
+    wheel.is_in_a_mood = True
+    days = [Day(revision=k, depart_ms=DEPART_MS + 1, change=Change(f"c{k}")) for k in range(2)]
+    answers = [wheel.act(van, day, DEPART_MS).posts[0].body for day in days]
+    assert [body["answer"] for body in answers] == ["refused", "seen"]
+    assert answers[0]["reason"]
+
+
 # The city.
 
 
