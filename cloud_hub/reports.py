@@ -119,9 +119,9 @@ class Reports:
                 raise NotActedOn(f"{type(numbered.message).__name__} came in the stream '{numbered.stream}'")
             act(numbered, numbered.message, now)
         except NotActedOn as why:
-            # What may be part of somebody's signature is not kept where nobody looks for it.
-            is_picture = isinstance(numbered.message, ObjectPart)
-            self._bury(numbered, "" if is_picture else wire.encode(numbered).decode(), str(why), now)
+            # What may be part of somebody's signature, or of somebody forgotten, is not kept where nobody looks for it.
+            is_private = isinstance(numbered.message, ObjectPart) or self._is_of_forgotten(numbered.message)
+            self._bury(numbered, "" if is_private else wire.encode(numbered).decode(), str(why), now)
 
     def unreadable(self, event: Unreadable, now: Now) -> None:
         """An agent said what nobody can read: it is taken all the same, so that its stream goes on."""
@@ -140,6 +140,10 @@ class Reports:
                 about=(placed.sender,),
             )
         return True
+
+    def _is_of_forgotten(self, said: Any) -> bool:
+        stop = self._memory.stops.get(said.visit.stop_id) if isinstance(said, Visited) else None
+        return stop is not None and self._memory.orders[stop.order_id].is_forgotten
 
     def _bury(self, placed: Numbered | Unreadable, payload: str, why: str, now: Now) -> None:
         self._memory.counts["dead_letters"] += 1

@@ -25,7 +25,7 @@ from shared.messages import (
 )
 from shared.quantities import EpochMs, Position
 from shared.steps import LinkUp, Row
-from shared.work import Outcome, Proof, StopId, Visit
+from shared.work import AgentId, Outcome, Proof, StopId, Visit
 from tests.unit.hub_cases import VAN, Driven, at, clock_face, order
 
 ANNA = Customer(
@@ -148,6 +148,19 @@ def test_somebody_who_still_waits_for_a_parcel_is_not_forgotten_by_accident() ->
     assert said.index(WorkAmended) < said.index(PersonForgotten)
     assert hub.found() == []
     assert hub.documents("orders", Order)["order-1"].state == "refused"
+
+
+def test_what_a_van_says_later_of_somebody_forgotten_is_kept_without_them() -> None:
+    hub = Remembering()
+    hub.take(OrdersHanded((), (ANNA,)))
+    hub.plan([annas(1), order(2)], [9.5, 11])
+    hub.take(ForgetAsked("anna-ref", "bert", even_open=True))
+    part = ObjectPart("0" * 64, "signature", StopId("stop-1"), "image/png", 0, 1, b"png")
+    hub.say(ShiftChanged("begun"), *delivered(1, 9.6), part)  # It was under way when the word came.
+    assert hub.found() == []
+    hub.say(*delivered(1, 9.8), agent=AgentId("van-9"))
+    assert hub.found() == []
+    assert hub.rooms.get("objects", {}) == {}
 
 
 def test_an_order_under_way_cannot_be_withdrawn_and_nothing_is_forgotten() -> None:

@@ -145,3 +145,19 @@ def test_whatever_is_lost_or_restarted_each_message_is_taken_once_and_in_order(m
     deliver(ack_arrives=True)
     assert taken == list(range(1, said + 1))
     assert outbox.backlog == 0
+
+
+@given(st.integers(1, 80), st.integers(0, 80), st.booleans())
+def test_what_is_rewritten_waits_under_its_number_in_memory_and_on_disk(said: int, acked: int, was_sent: bool) -> None:
+    disk: dict[str, dict[str, bytes]] = {}
+    outbox = sender()
+    for _ in range(said):
+        kept(disk, outbox.say(written))
+    if was_sent:
+        outbox.due(0)
+    kept(disk, outbox.acked(Ack(VAN, "a1", "events", acked)))
+    kept(disk, outbox.rewrite(lambda payload: payload.replace(b"message", b"nothing")))
+    outbox.repeat_all()
+    woken = sender(disk)
+    assert outbox.due(0) == woken.due(0) == [b"nothing %d" % seq for seq in range(acked + 1, said + 1)][:IN_FLIGHT]
+    assert outbox.rewrite(lambda payload: payload) == []
