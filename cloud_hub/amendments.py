@@ -46,6 +46,7 @@ class Amendments:
         self._dayplan = dayplan
         self._attempts = attempts
         self._zone = zone
+        self._unplaced: list[StopId] = []
 
     # What other parts of the hub ask.
 
@@ -163,6 +164,13 @@ class Amendments:
         elif refusal.startswith("StopUnderWay"):
             self._memory.change_stop(self._memory.stops[stop_id], wished=slot)
         return refusal
+
+    def unplaced(self) -> tuple[StopId, ...]:
+        """New stops that came to nothing since this was last asked, because their agent did not take them or no road
+        leads there. They wait; whoever wanted them decides what becomes of them.
+        """
+        unplaced, self._unplaced = tuple(self._unplaced), []
+        return unplaced
 
     # Jobs.
 
@@ -400,6 +408,7 @@ class Amendments:
             self._narrow(amendment.agent, stop_id)
             self._memory.promises.drop(stop_id)
             self._memory.change_stop(record, state="waiting", agent=AgentId(""), why_waiting=why)
+            self._unplaced.append(stop_id)
 
     def _narrow(self, agent: AgentId, stop_id: StopId) -> None:
         """The plan without this stop."""

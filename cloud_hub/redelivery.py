@@ -96,7 +96,9 @@ class Redelivery:
             self._undecided[record.stop_id] = None
 
     def decide(self, now: Now) -> None:
-        """Decide what can be decided without asking the roads."""
+        """Decide what can be decided without asking the roads, and what becomes of visits no van could take."""
+        for stop_id in self._amendments.unplaced():
+            self._put_off(stop_id, now)
         for stop_id in list(self._undecided):
             if not self._lockers_to_ask(stop_id):
                 self._decide(stop_id, None, now)
@@ -329,6 +331,37 @@ class Redelivery:
         why = "comes again on another day after a failed visit"
         fresh = StopRecord(stop.stop_id, order.order_id, changed_ms=now.domain_ms, why_waiting=why)
         self._memory.stops.put(stop.stop_id, fresh)
+
+    def _put_off(self, stop_id: StopId, now: Now) -> None:
+        """A visit of today that the van could not take any more, or to which no road leads, is one of another day."""
+        record = self._memory.stops.get(stop_id)
+        order = None if record is None else self._memory.orders[record.order_id]
+        failed = None if order is None else self._failed_before(order)
+        if record is None or order is None or failed is None or record.state != "waiting" or order.state != "accepted":
+            return
+        door = self._door(order)
+        again = msgspec.structs.replace(door, stop_id=stop_id, attempt=max(2, self._attempt(order)))
+        later = self._later(again, order, failed, now)
+        self._keep_for_later(later, order, now)
+        self._memory.change_stop(failed, next_step="tomorrow")
+        option = Option("tomorrow", self._costs.next_day)
+        decision = self._chains.decide(
+            now,
+            "redelivery",
+            f"Order {order.order_id} does not come again today: it comes on another day, "
+            f"{self._day_of(later.slot.opens_ms)}.",
+            record.why_waiting,
+            verdict="what cannot be brought today is brought on another day",
+            about=(order.order_id, stop_id, failed.stop_id, failed.agent),
+        )
+        self._tell(failed, later, option, decision.sentence, decision.decision_id, now)
+
+    def _failed_before(self, order: Order) -> StopRecord | None:
+        """The last visit of this order that failed; None when none did."""
+        named = [stop.stop_id for stop in (order.stop, *order.amended) if stop is not None]
+        records = (self._memory.stops.get(stop_id) for stop_id in named)
+        failed = [each for each in records if each is not None and each.next_step in ("today", "locker")]
+        return max(failed, key=lambda each: each.changed_ms, default=None)
 
     def _call_off_others(self, record: StopRecord, now: Now) -> None:
         """The customer has it now: no other visit of the same order is needed."""

@@ -138,10 +138,12 @@ class Picture:
 
     def orders(self, state: str | None) -> list[Shown]:
         """Every order with what became of it; only those of one state when one is given."""
-        stops = {stop.order_id: stop for stop in self.all("stops", StopRecord).values()}
+        stops: dict[str, list[StopRecord]] = {}
+        for stop in self.all("stops", StopRecord).values():
+            stops.setdefault(stop.order_id, []).append(stop)
         fleet = self._fleet()
         return [
-            _order_shown(order, stops.get(order.order_id), fleet)
+            _order_shown(order, stops.get(order.order_id, []), fleet)
             for order in self.all("orders", Order).values()
             if state is None or order.state == state
         ]
@@ -151,8 +153,9 @@ class Picture:
         order = self.one("orders", order_id, Order)
         if order is None:
             return None
-        stop = None if order.stop is None else self.one("stops", order.stop.stop_id, StopRecord)
-        return _order_shown(order, stop, self._fleet())
+        named = sorted({stop.stop_id for stop in (order.stop, *order.amended) if stop is not None})
+        found = (self.one("stops", stop_id, StopRecord) for stop_id in named)
+        return _order_shown(order, [stop for stop in found if stop is not None], self._fleet())
 
     def _fleet(self) -> list[tuple[Vehicle, AgentRecord]]:
         agents = self.all("agents", AgentRecord)
@@ -183,8 +186,9 @@ class Picture:
 
     def _tellings(self, order_id: str) -> tuple[Telling, ...]:
         order = self.one("orders", order_id, Order)
-        promise = None if order is None or order.stop is None else self.one("promises", order.stop.stop_id, Promise)
-        return () if promise is None else promise.tellings
+        visits = () if order is None else (order.stop, *order.amended)
+        found = (self.one("promises", stop.stop_id, Promise) for stop in visits if stop is not None)
+        return tuple(telling for promise in found if promise is not None for telling in promise.tellings)
 
     def decision(self, decision_id: str) -> Shown | None:
         """One decision; None when it is unknown."""
@@ -197,7 +201,8 @@ class Picture:
     def _addresses(self) -> dict[str, str]:
         """What people call each stop. Decisions know stops by their ids alone."""
         orders = self.all("orders", Order).values()
-        return {o.stop.stop_id: o.stop.address for o in orders if o.stop is not None and o.stop.address}
+        stops = (stop for order in orders for stop in (order.stop, *order.amended) if stop is not None)
+        return {stop.stop_id: stop.address for stop in stops if stop.address}
 
     def notices(self, state: str | None) -> list[Shown]:
         """Every notice, newest last; only those of one state when one is given."""
@@ -255,8 +260,11 @@ def _promised(promise: Promise | None, estimate: Estimate | None) -> Shown:
     }
 
 
-def _order_shown(order: Order, stop: StopRecord | None, fleet: Sequence[tuple[Vehicle, AgentRecord]]) -> Shown:
-    place = order.stop
+def _order_shown(order: Order, stops: Sequence[StopRecord], fleet: Sequence[tuple[Vehicle, AgentRecord]]) -> Shown:
+    """The order with its last visit: the one sold, or the one that follows a failed attempt. `visits` are of all."""
+    stop = max(stops, key=lambda each: each.stop_id, default=None)
+    place = order.stop if stop is None else order.stop_named(stop.stop_id)
+    made = [(order.stop_named(each.stop_id), visit) for each in stops for visit in each.visits]
     return {
         "order_id": order.order_id,
         "state": order.state,
@@ -271,9 +279,10 @@ def _order_shown(order: Order, stop: StopRecord | None, fleet: Sequence[tuple[Ve
         "stop_id": None if place is None else place.stop_id,
         "stop_state": None if stop is None else stop.state,
         "agent": None if stop is None else stop.agent,
-        "outcome": _outcome(stop),
+        "outcome": made[-1][1].outcome.value if made else None,
+        "next_step": next((each.next_step for each in reversed(stops) if each.next_step), ""),
         "why_waiting": "" if stop is None or place is None else why_waiting(stop, place.slot, fleet),
-        "visits": [] if stop is None or place is None else [_visit_shown(place, visit) for visit in stop.visits],
+        "visits": [_visit_shown(door, visit) for door, visit in made if door is not None],
     }
 
 

@@ -422,6 +422,30 @@ def test_a_safe_place_the_van_did_not_know_of_is_tried_today() -> None:
     assert "shed" not in hub.decisions()[-1].sentence
 
 
+def test_a_van_that_is_home_when_it_hears_of_another_visit_leaves_it_for_another_day(hub: Driven) -> None:
+    hub.say(visit())
+    hub.say(AmendmentTaken(1, (), ((NEXT, "the shift has ended"),), ()))
+    waits = record(hub, NEXT)
+    assert (waits.state, record(hub, ONE).next_step) == ("waiting", "tomorrow")
+    later = hub.documents("orders", Order)["order-1"].stop_named(NEXT)
+    assert later is not None
+    assert (later.slot, later.attempt) == (window(24 + 9, 24 + 17), 2)
+    assert "on another day, 2026-03-04" in hub.decisions()[-1].sentence
+    steps = [one.next_step for one in hub.documents("notices", Notice).values() if one.kind == "missed"]
+    assert steps == ["today", "tomorrow"]
+
+
+def test_a_locker_no_road_leads_to_any_more_leaves_it_for_another_day(town: Driven) -> None:
+    town.take(legs_for(town.wanted(LockerLegTimesWanted)[0]))
+    (wanted,) = town.wanted(AmendedLegTimesWanted)
+    for _ in range(4):
+        town.take(JobFailed(wanted, "no permitted drive leads there"))
+    later = town.documents("orders", Order)["order-1"].stop_named(NEXT)
+    assert later is not None
+    assert (later.address, later.door_group, record(town, NEXT).state) == ("Street 1", "", "waiting")
+    assert record(town, ONE).next_step == "tomorrow"
+
+
 def test_what_is_delivered_after_all_calls_off_the_other_visit(hub: Driven) -> None:
     hub.say(visit())
     hub.hour = 10.5
