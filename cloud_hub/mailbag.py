@@ -24,8 +24,8 @@ from shared.work import OrderId
 
 AT_ONCE = 4
 MOST_ATTEMPTS = 12
-"""Twelve attempts that wait twice as long each time span about a quarter of an hour: longer than a receiver's restart,
-shorter than a window.
+"""Twelve attempts that wait twice as long each time span about ten minutes: longer than a receiver's restart, shorter
+than a window.
 """
 
 MOST_WITH_ANOTHER = 7

@@ -91,10 +91,15 @@ class Words:
         order = notice.order_id if len(notice.order_id) <= LONGEST_ORDER_IN_SMS else ""
         named, unnamed = (self._said(notice, language, link, now_ms, each) for each in (order, ""))
         who = f"{self._shop}: " if self._shop else ""
-        link_line = named.line("sms", "link")
-        for said, extras in ((named, ("why", "breach")), (named, ("breach",)), (unnamed, ("breach",)), (unnamed, ())):
-            lines = [who + said.line("sms", notice.kind), *self._extras("sms", said, notice, extras), link_line]
-            text = " ".join(lines)
+        follow = named.line("sms", "link")
+        for said, extras, last in (
+            (named, ("why", "breach"), follow),
+            (named, ("breach",), follow),
+            (unnamed, ("breach",), follow),
+            (unnamed, (), follow),
+            (unnamed, (), link),
+        ):
+            text = " ".join([who + said.line("sms", notice.kind), *self._extras("sms", said, notice, extras), last])
             if fits_one_sms(text):
                 break
         return text
