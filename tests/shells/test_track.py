@@ -370,3 +370,21 @@ def test_a_link_lasts_two_days_beyond_the_slot_or_as_long_as_asked(street: Stree
     assert street.hub.http.post(path).json()["expires_ms"] == slot_ends + 48 * 3_600_000
     assert street.hub.http.post(path, json={"days": 0}).status_code == 422
     assert street.hub.http.post("/api/orders/none/link").status_code == 404
+
+
+def test_an_order_whose_address_is_in_doubt_says_so_and_takes_no_wish(street: Street) -> None:
+    strange = {"order_id": "D-1", "address": "Hovioikeudenlaituri 999", "slot_from": "10:00", "slot_to": "14:00"}
+    street.hub.http.post("/api/orders", json=[strange])
+    assert "We are checking the address" in words_of(street.page("D-1"))
+    refused = street.say("D-1", wish="door_code", code="1")
+    assert refused.status_code == 409
+    assert "There is no visit planned that could change." in words_of(refused)
+
+
+def test_only_a_customer_the_shop_knows_is_promised_that_something_is_remembered(street: Street) -> None:
+    known = some_orders(1)[0] | {"order_id": "K-1", "customer_ref": "C-10"}
+    street.hub.http.post("/api/orders", json=[known, some_orders(1)[0] | {"order_id": "K-2"}])
+    remembered = street.say("K-1", wish="neighbour", who="Virtanen", remember="yes")
+    assert "We remember it for the next time." in words_of(remembered)
+    assert street.hub.get("/api/customers/C-10")["wishes"]["neighbour"] == "Virtanen"
+    assert "emember" not in words_of(street.say("K-2", wish="neighbour", who="Virtanen", remember="yes"))

@@ -373,3 +373,18 @@ def test_the_plan_in_the_books_is_the_one_the_van_was_told() -> None:
     (stop,) = [stop for stop in plan.stops if stop.stop_id == "stop-1"]
     assert stop.safe_place == "shed"
     assert plan.objections() == []
+
+
+def test_a_van_that_had_set_out_already_has_the_last_word_and_the_books_follow() -> None:
+    hub = a_day()
+    before = promise(hub)
+    say(hub, NotHomeUntil(at(13)))
+    (change,) = [command for command in hub.commands() if isinstance(command, WorkAmended)]
+    hub.say(HeadingTo(StopId("stop-1")))
+    refused = ((StopId("stop-1"), "under way"),)
+    hub.say(AmendmentTaken(change.plan_version, (), refused, (StopId("stop-1"), StopId("stop-2"), StopId("stop-3"))))
+    assert (promise(hub).slot, promise(hub).told) == (before.slot, before.told)
+    kept: Order = hub.documents("orders", Order)["order-1"]
+    visit = kept.stop_named(StopId("stop-1"))
+    assert visit is not None
+    assert visit.slot == before.slot

@@ -25,7 +25,7 @@ from cloud_hub.contacts import CHANNELS, LANGUAGES, NOTICE_KINDS, Customer, Lang
 from cloud_hub.events import OptOutSaid
 from cloud_hub.fleet import Order
 from cloud_hub.links import PATH, LinkExpired, Links, LinkWrong
-from cloud_hub.sayings import LONGEST, SaidWish, WishRefused, WishSaid, WishUnknown, read_wish
+from cloud_hub.sayings import LONGEST, SaidWish, WishRefused, WishSaid, read_wish
 from cloud_hub.web.desk import Desk
 from cloud_hub.web.forms import Json, found, missing, read
 from cloud_hub.web.picture import Picture
@@ -169,10 +169,10 @@ class Track:
         if form.get("wish") in ("opt_out", "opt_in"):
             self._opt_out(shown.order_id, form["wish"] == "opt_out", form.get("channel", ""))
             return f"said={form['wish']}"
+        visit = shown.visit
+        if visit is None:
+            return self._not_taken(token, shown, language, "no_visit")
         try:
-            visit = shown.visit
-            if visit is None:
-                raise WishUnknown("there is no visit yet")
             sold = self._sold(shown.order_id) or visit
             wish = read_wish(
                 form,
@@ -183,11 +183,12 @@ class Track:
             self._refused.labels(type(refused).__name__).inc()
             return self.page(token, shown, language, 422, f"refused.{type(refused).__name__}")
         answer = self.desk.answer(WishSaid(shown.order_id, wish))
-        if not answer.named:
-            self._refused.labels(answer.why_not).inc()
-            status = 429 if answer.why_not == "too_many" else 409
-            return self.page(token, shown, language, status, f"why_not.{answer.why_not}")
-        return "said=wish"
+        return "said=wish" if answer.named else self._not_taken(token, shown, language, answer.why_not)
+
+    def _not_taken(self, token: str, shown: View, language: Language, why_not: str) -> Shown:
+        """The page for a wish that nobody keeps: there is nothing to change, or there were too many."""
+        self._refused.labels(why_not).inc()
+        return self.page(token, shown, language, 429 if why_not == "too_many" else 409, f"why_not.{why_not}")
 
     def _opt_out(self, order_id: OrderId, is_out: bool, channel: str) -> None:
         """The customer wants no more messages (by this channel, if it is one), or wants them again."""
@@ -349,9 +350,10 @@ def _answered(said: SaidWish, shown: View, words: Words) -> dict[str, Any]:
     )
     holds = shown.visit is None or views.still_holds(said, shown.visit)
     why_not = said.why_not if holds else "under_way"
+    is_kept = shown.has_next_time and wish.get("is_for_next", False)
     if why_not:
         answer = words.one_of(f"why_not.{why_not}", "why_not.other")
-        if kind == "door_code" and wish["code"]:
+        if kind == "door_code" and is_kept and wish["code"]:
             answer = f"{answer} {words('remembered')}"
     else:
         told = said.told
@@ -364,6 +366,8 @@ def _answered(said: SaidWish, shown: View, words: Words) -> dict[str, Any]:
             closes="" if told is None else words.clock(told.closes_ms),
             day="" if told is None else words.day_inside(told.opens_ms),
         )
+        if is_kept and said.effect != "taken_back":
+            answer = f"{answer} {words('remembered')}"
     return {
         "asked": asked,
         "is_done": not why_not,

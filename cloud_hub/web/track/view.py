@@ -67,7 +67,8 @@ class View:
 
     `phase` is checking, waiting, planned, under_way, at_the_door, done, collected or missed. `window` is the one told,
     or the slot while none is. `sure_pct` is absent when nothing is expected. `needs_person` names the service that
-    forbids leaving it; "" when none does. `is_open` while the visit can still be changed.
+    forbids leaving it; "" when none does. `is_open` while the visit can still be changed. `has_next_time` when the shop
+    said which customer it is, so that something can be remembered for later orders.
     """
 
     order_id: OrderId
@@ -88,6 +89,7 @@ class View:
     customer: Customer | None
     needs_person: str
     is_open: bool
+    has_next_time: bool
 
 
 class Gone(Exception):
@@ -133,6 +135,7 @@ def view(picture: Picture, order_id: OrderId, now_ms: int) -> View:
         customer=customer,
         needs_person=visit.service if visit.service in NEEDS_A_PERSON else "",
         is_open=phase in ("waiting", "planned") and not record.is_leaving,
+        has_next_time=bool(order.customer_ref),
     )
 
 
@@ -182,7 +185,7 @@ def still_holds(said: SaidWish, visit: Stop) -> bool:
 def _bare(order: Order, customer: Customer | None) -> View:
     return View(
         order.order_id, "checking", None, None, False, False, None, None, None, "", None, "", (), (), (), customer, "",
-        False,
+        False, bool(order.customer_ref),
     )  # fmt: skip
 
 
@@ -248,11 +251,11 @@ def _why(picture: Picture, before: Telling | None, telling: Telling) -> str:
 
 
 def _said(picture: Picture, order_id: OrderId) -> tuple[SaidWish, ...]:
-    """What was said last of each kind, newest first."""
+    """What was granted last of each kind, and what was refused last, newest first."""
     found: list[SaidWish] = []
     while (said := picture.one("said_wishes", wish_id(order_id, len(found) + 1), SaidWish)) is not None:
         found.append(said)
-    last = {type(said.wish): said for said in found}
+    last = {(type(said.wish), said.is_done): said for said in found}
     return tuple(sorted(last.values(), key=lambda said: said.wish_id, reverse=True))
 
 
