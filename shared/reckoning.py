@@ -235,7 +235,7 @@ class Line(msgspec.Struct, frozen=True):
 
     def spoken(self) -> str:
         """As people read it: "windows kept 96.2 % (twin 81.0 %)"."""
-        return f"{self.name} {_aloud(self.ours, self.unit)} (twin {_aloud(self.twin, self.unit)})"
+        return f"{self.name} {told(self.ours, self.unit)} (twin {told(self.twin, self.unit)})"
 
 
 def compare(ours: DayFigures, twin: DayFigures) -> tuple[Line, ...]:
@@ -256,6 +256,14 @@ def compare(ours: DayFigures, twin: DayFigures) -> tuple[Line, ...]:
 def cut_pct(ours: float, twin: float) -> float | None:
     """By how many per cent the twin's figure is cut; negative when ours is higher, None when the twin's is 0."""
     return round(100 * (twin - ours) / twin, 1) if twin else None
+
+
+def told(figure: float | None, unit: str) -> str:
+    """A figure with its unit as people read it; "-" while there is none."""
+    if figure is None:
+        return "-"
+    words = f"{figure:,.0f}" if float(figure).is_integer() or abs(figure) >= 1000 else f"{figure:,.1f}"
+    return f"{words} {unit}".strip()
 
 
 def _split(
@@ -299,10 +307,3 @@ def _better(ours: float | None, twin: float | None, is_more_better: bool) -> Lit
     if ours is None or twin is None or ours == twin:
         return "even"
     return "ours" if (ours > twin) == is_more_better else "twin"
-
-
-def _aloud(figure: float | None, unit: str) -> str:
-    if figure is None:
-        return "-"
-    words = f"{figure:,.0f}" if float(figure).is_integer() or abs(figure) >= 1000 else f"{figure:,.1f}"
-    return f"{words} {unit}".strip()

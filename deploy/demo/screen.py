@@ -25,12 +25,16 @@ from rich.text import Text
 from deploy.demo.luck import Luck, NoLuck
 from deploy.demo.stage import VANS, Stage
 from deploy.stack import DidNotStart
+from shared.reckoning import DayFigures, compare, told
 
 REFRESH_S = 0.5
 SHOWN_DECISIONS = 9
 SHOWN_WINDOWS = 6
 QUIET_KINDS = frozenset({"window_held"})
 """Customers left in peace are recorded too; a screen that is glanced at shows what was done."""
+
+COLOURS = {"ours": "green", "even": "", "twin": "yellow"}
+"""Where the twin does better it is seen at a glance."""
 
 
 class Screen:
@@ -46,6 +50,9 @@ class Screen:
         self._fleet: list[dict[str, Any]] = []
         self._decisions: list[dict[str, Any]] = []
         self._promises: list[dict[str, Any]] = []
+        self._figures: tuple[DayFigures, DayFigures] | None = None
+        self._codes: dict[str, str] = {}
+        self._tracked = self._tracking = ""
         self._is_hub_away = False
 
     def show(self) -> None:
@@ -64,9 +71,26 @@ class Screen:
             decisions = self._stage.hub.get("/api/decisions", params=newest).raise_for_status().json()
             self._decisions = [d for d in decisions if d["kind"] not in QUIET_KINDS][:SHOWN_DECISIONS]
             self._promises = self._stage.hub.get("/api/promises").raise_for_status().json()
+            self._codes = self._stage.codes()
+            self._look_for_a_link()
             self._is_hub_away = False
         except httpx.HTTPError:
             self._is_hub_away = True
+            return
+        try:
+            self._figures = self._stage.figures()
+        except httpx.HTTPError:
+            self._figures = None
+
+    def _look_for_a_link(self) -> None:
+        """The tracking page of the customer the chosen van comes to after the next one."""
+        order: list[str] = next((agent["order"] for agent in self._fleet if agent["agent"] == self._van), [])
+        promise = {p["stop_id"]: p for p in self._promises}.get(order[min(1, len(order) - 1)]) if order else None
+        if promise is None or promise["order_id"] == self._tracked:
+            return
+        made = self._stage.hub.post(f"/api/orders/{promise['order_id']}/link", json={})
+        if made.is_success:
+            self._tracked, self._tracking = promise["order_id"], made.json()["url"]
 
     def _obey_within(self, keys: "queue.SimpleQueue[str]", patience_s: float) -> bool:
         deadline = time.monotonic() + patience_s
@@ -95,6 +119,11 @@ class Screen:
                 self._last_words = luck.customer_out(van)
             elif key == "h":
                 self._last_words = luck.hold_up(van)
+            elif key == "n":
+                said = luck.not_home(van)
+                self._tracked, self._tracking, self._last_words = said.order_id, said.url, said.spoken()
+            elif key == "d":
+                self._last_words = luck.dig_in(van)
             elif key == "k":
                 self._last_words = luck.kill_agent(van)
         except (NoLuck, DidNotStart, OSError, httpx.HTTPError) as wrong:
@@ -104,26 +133,37 @@ class Screen:
         layout = Layout()
         layout.split_column(
             Layout(self._heading(), size=3),
+            Layout(self._beside_the_twin(), size=5),
             Layout(self._vans(), size=len(VANS) + 3),
             Layout(name="story"),
-            Layout(self._footing(), size=5),
+            Layout(self._footing(), size=7),
         )
         layout["story"].split_row(Layout(self._story(), ratio=3), Layout(self._windows(), ratio=2))
         return layout
 
     def _heading(self) -> Panel:
-        now = self._time(self._stage.clock.now_ms())
-        served = sum(1 for promise in self._promises if promise["was_kept"] is not None)
-        kept = sum(1 for promise in self._promises if promise["was_kept"])
         words = Text.assemble(
             ("Waywarden  ", "bold"),
-            f"{now}  at {self._stage.clock.speed:g}x   ",
-            (f"{served} visits, {kept} inside the told window", "green" if kept == served else "yellow"),
-            f"   API {self._stage.hub_url}/",
+            f"{self._time(self._stage.clock.now_ms())}  at {self._stage.clock.speed:g}x   ",
+            f"API {self._stage.hub_url}/   inbox {self._stage.inbox_url}/",
         )
         if self._is_hub_away:
             words.append("   hub away", "bold red")
         return Panel(words)
+
+    def _beside_the_twin(self) -> Panel:
+        """The headline: both days, always."""
+        title = "this day, and its twin: the same day on fixed routes"
+        if self._figures is None:
+            return Panel(Text("no figures yet", "dim"), title=title, title_align="left")
+        lines = compare(*self._figures)
+        table = Table.grid(padding=(0, 2), expand=True)
+        for _ in range(len(lines) + 1):
+            table.add_column(no_wrap=True)
+        table.add_row("", *[Text(line.name, "dim") for line in lines])
+        table.add_row(Text("ours", "bold"), *[Text(told(line.ours, line.unit), COLOURS[line.better]) for line in lines])
+        table.add_row("twin", *[Text(told(line.twin, line.unit)) for line in lines])
+        return Panel(table, title=title, title_align="left")
 
     def _vans(self) -> Panel:
         table = Table.grid(padding=(0, 2), expand=True)
@@ -188,10 +228,14 @@ class Screen:
         return Panel(Group(*lines), title="windows told anew", title_align="left")
 
     def _footing(self) -> Panel:
-        pages = "  ".join(f"{van} http://127.0.0.1:{ports.page}/" for van, ports in self._stage.ports.items())
         keys = "1 2 3 choose a van   s close the street ahead   h hold it up   l cut or mend its link   c customer out"
-        keys += "   k kill its agent   q quit"
-        return Panel(Group(Text(self._last_words, "bold"), Text(f"{keys}\ndrivers' pages: {pages}", "dim")))
+        keys += "   n customer says not home   d driver refuses the next change   k kill its agent   q quit"
+        pages = "   ".join(
+            f"{van} http://127.0.0.1:{ports.page}/ code {self._codes.get(van) or '-'}"
+            for van, ports in self._stage.ports.items()
+        )
+        tracking = f"tracking page of {self._tracked}: {self._tracking}" if self._tracking else "no tracking page yet"
+        return Panel(Group(Text(self._last_words, "bold"), Text(f"{keys}\ndrivers' pages: {pages}\n{tracking}", "dim")))
 
     def _time(self, at_ms: int) -> str:
         return datetime.fromtimestamp(at_ms / 1000, self._zone).strftime("%H:%M")
