@@ -83,6 +83,8 @@ class ClosedStreets:
         why = ", ".join(dict.fromkeys(closures.ways.values())) or "all streets are open again"
         self._memory.plans.put(event.agent, msgspec.structs.replace(plan, legs=event.legs))
         self._memory.change_agent(record, legs_version=event.legs.roads_version)
+        if closures.ways:
+            self._memory.detours_ms[event.agent] = now.domain_ms
         self._post.say(event.agent, RoadsChanged(plan.plan_version, event.legs, why), now)
 
     def _need(self, record: AgentRecord, plan_version: int) -> str:

@@ -28,6 +28,9 @@ TOLD_WHEN_HELD = frozenset({"imminent", "too_often", "too_soon"})
 there is nothing better to tell (the slot ends, the shift is too small) nothing was decided.
 """
 
+DETOUR_MS = 45 * 60_000
+"""A street that was closed three quarters of an hour ago is no news to any van's estimates."""
+
 OVERRUN_S = 480
 LATELY_MS = 90 * 60_000
 """Stops of the last hour and a half that took eight minutes more than planned explain a window that moves by ten."""
@@ -203,7 +206,8 @@ class Customers:
         """What held the van up, as far as the hub can tell and a customer may know."""
         if estimate.p50_ms < promise.told.opens_ms:
             return "early"
-        if "roads have changed" in expected.cause or "street" in expected.cause.lower():
+        detour_ms = self._memory.detours_ms.get(expected.agent)
+        if detour_ms is not None and now.domain_ms - detour_ms <= DETOUR_MS:
             return "street_closed"
         if self._overrun_s(expected.agent, now) >= OVERRUN_S:
             return "earlier_stop_took_longer"

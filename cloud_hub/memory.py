@@ -65,6 +65,8 @@ class Memory:
         self._noted: list[Row] = []
         self.counts: Counter[str] = Counter()
         """What happened how often in this life, by name. Not kept."""
+        self.detours_ms: dict[AgentId, EpochMs] = {}
+        """When each agent was last told of other roads while a street is closed. Not kept: it explains minutes only."""
 
     @property
     def closed_streets(self) -> Closures:

@@ -5,14 +5,18 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 import msgspec
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cloud_hub.contacts import Channel, Customer, Wishes
 from cloud_hub.events import (
+    ClosuresAsked,
     CustomerSaid,
     ForgetAsked,
+    LegTimesFound,
+    LegTimesWanted,
     Notice,
     NoticeDelivered,
     NoticeFailed,
@@ -26,10 +30,11 @@ from cloud_hub.fleet import Order
 from cloud_hub.mailbag import MOST_ATTEMPTS, MOST_WITH_ANOTHER
 from cloud_hub.notice_rules import NoticeRule, quiet_until
 from cloud_hub.promises import Promise
+from shared.contracts import LegTimes
 from shared.messages import Arrived, EstimatesMoved, HeadingTo, ShiftChanged, Visited
 from shared.steps import Consequences, Now
 from shared.work import OrderId, Outcome, Proof, StopId, Visit
-from tests.unit.hub_cases import HOUR, MIDNIGHT, MINUTE, Driven, at, clock_face, estimate, order, window
+from tests.unit.hub_cases import HOUR, MIDNIGHT, MINUTE, VAN, Driven, at, clock_face, estimate, order, window
 
 ALL_ON = NoticeRule(on=("email", "sms", "webhook"))
 MAIJA = Customer("C-1", "Maija", "maija@example.fi", "+358401234567", "fi", ("email", "sms"))
@@ -330,6 +335,19 @@ def test_a_window_that_moves_tells_why_by_a_code_and_nothing_else() -> None:
     assert {notice.why for notice in notices(hub, "changed")} == {"traffic"}
     promise = hub.documents("promises", Promise)["stop-3"]
     assert promise.tellings[-1].why == "traffic"
+
+
+@pytest.mark.parametrize(("hour", "why"), [(9.3, "street_closed"), (10.2, "traffic")])
+def test_a_street_just_closed_is_the_reason_and_later_it_is_not(hour: float, why: str) -> None:
+    hub = on_the_road(MAIJA)
+    asked = hub.take(ClosuresAsked((17,), True, "Main Street", "burst pipe", "anna"))
+    (roads,) = [job for job in asked.jobs if isinstance(job, LegTimesWanted)]
+    places = tuple(StopId(f"stop-{k}") for k in range(1, 5))
+    legs = LegTimes.from_matrix(roads.roads_version, places, (at(17),), np.full((1, 5, 5), 90))
+    hub.take(LegTimesFound(roads.need, VAN, 1, legs))
+    hub.hour = hour
+    hub.say(moved(150))
+    assert {notice.why for notice in notices(hub, "changed")} == {why}
 
 
 def test_a_stop_that_took_long_is_the_reason_for_those_behind_it() -> None:
