@@ -8,10 +8,12 @@ from hypothesis import strategies as st
 
 from cloud_hub.chains import KeptHand
 from cloud_hub.contacts import Customer, Wishes
-from cloud_hub.events import ClosuresAsked, ForgetAsked, OrderCorrected, OrdersHanded
+from cloud_hub.events import ClosuresAsked, ForgetAsked, Notice, OrderCorrected, OrdersHanded
 from cloud_hub.fleet import Candidate, DeadLetter, Order
 from cloud_hub.hub import HubCore, HubIdentity
+from cloud_hub.notice_rules import NoticeRule
 from cloud_hub.promises import Promise
+from cloud_hub.sayings import DoorCode, WishSaid
 from cloud_hub.traces import SWEEP, SWEPT, Traces, sweep
 from shared import wire
 from shared.messages import (
@@ -25,7 +27,7 @@ from shared.messages import (
 )
 from shared.quantities import EpochMs, Position
 from shared.steps import LinkUp, Row
-from shared.work import AgentId, Outcome, Proof, StopId, Visit
+from shared.work import AgentId, OrderId, Outcome, Proof, StopId, Visit
 from tests.unit.hub_cases import VAN, Driven, at, clock_face, order
 
 ANNA = Customer(
@@ -34,7 +36,7 @@ ANNA = Customer(
 )  # fmt: skip
 SECRETS = (
     "anna-ref", "Virtanen", "anna@example", "+358401234567", "4711#", "sauna", "Korhonen", "goose", "Street 1\"",
-    "24.941", "Hidden Lane", "the dog bit me", "pic-1",
+    "24.941", "Hidden Lane", "the dog bit me", "pic-1", "9393#", "print-1\"",
 )  # fmt: skip
 
 
@@ -46,7 +48,10 @@ class Remembering(Driven):
         super().__init__()
 
     def wake_up(self) -> None:
-        identity = HubIdentity("main", "life", "boot", "UTC", clock_face, secret=b"s" * 32, keep_days=self.keep_days)
+        identity = HubIdentity(
+            "main", "life", "boot", "UTC", clock_face, NoticeRule(on=("email",)), secret=b"s" * 32,
+            keep_days=self.keep_days,
+        )  # fmt: skip
         self.core = HubCore(identity, self.rooms)
         self.take(LinkUp())
 
@@ -101,6 +106,7 @@ def a_day(keep_days: int = 0) -> Remembering:
     said = msgspec.json.encode({"position": place_of(annas(1)), "by": "bert"}).decode()
     hub.take(OrderCorrected(annas(1), "bert", ("hidden lane", said)))
     hub.plan([annas(1), order(2)], [9.5, 11])
+    hub.take(WishSaid(OrderId("order-1"), DoorCode("9393#")))
     hub.say(ShiftChanged("begun"), *delivered(1, 9.6))
     part = ObjectPart("pic-1", "signature", StopId("stop-1"), "image/png", 0, 1, b"png")
     hub.commit([Row("objects", "pic-1/0000", msgspec.json.encode(part))])
@@ -113,11 +119,13 @@ def a_day(keep_days: int = 0) -> Remembering:
 def test_a_customer_is_forgotten_everywhere_and_the_figures_stay() -> None:
     hub = a_day()
     assert sorted(hub.found()) == sorted(SECRETS)
+    assert "order-1" in {notice.order_id for notice in hub.documents("notices_due", Notice).values()}
     promises = hub.documents("promises", Promise)
     answer = hub.take(ForgetAsked("anna-ref", "bert")).answers[0]
     assert (answer.is_done, answer.named[1:]) == (True, ("order-1",))
     assert hub.found() == []
     assert hub.documents("promises", Promise) == promises
+    assert {notice.order_id for notice in hub.documents("notices_due", Notice).values()} <= {"order-2"}
     kept = hub.documents("orders", Order)["order-1"]
     assert (kept.is_forgotten, kept.stop.slot) == (True, annas(1).stop.slot)  # type: ignore[union-attr]  # Both have.
     assert "Street 2" in hub.everything()
