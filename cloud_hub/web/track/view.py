@@ -135,7 +135,7 @@ def view(picture: Picture, order_id: OrderId, now_ms: int) -> View:
         customer=customer,
         needs_person=visit.service if visit.service in NEEDS_A_PERSON else "",
         is_open=phase in ("waiting", "planned") and not record.is_leaving,
-        has_next_time=bool(order.customer_ref),
+        has_next_time=order.customer_ref not in ("", order.order_id),
     )
 
 
@@ -185,7 +185,7 @@ def still_holds(said: SaidWish, visit: Stop) -> bool:
 def _bare(order: Order, customer: Customer | None) -> View:
     return View(
         order.order_id, "checking", None, None, False, False, None, None, None, "", None, "", (), (), (), customer, "",
-        False, bool(order.customer_ref),
+        False, order.customer_ref not in ("", order.order_id),
     )  # fmt: skip
 
 
