@@ -1,7 +1,7 @@
 // What happens at a door: scanning, and every way a visit may end.
 "use strict";
 (() => {
-  const { t, many, el, button, word, feel, sheet, choose, say, sayPicture, parts } = waywarden;
+  const { t, many, el, button, word, complain, feel, sheet, choose, say, sayPicture, parts } = waywarden;
 
   // The agent keeps reasons as they are written here, in English, whatever the page speaks.
   const REASONS = {
@@ -44,8 +44,7 @@
       word(t("scan_stranger", { parcel: text }), "bad");
       return false;
     }
-    feel("wrong");
-    word(result.problem.detail || t("not_taken"), "bad");
+    complain(result.problem);
     return false;
   }
 
@@ -196,7 +195,7 @@
   async function stored(kind, stop, blob) {
     const found = await sayPicture(kind, stop.stop_id, blob);
     if (!found.problem) return found;
-    word(found.problem.detail || t("not_taken"), "bad");
+    complain(found.problem);
     return undefined;
   }
 
@@ -240,7 +239,7 @@
     const result = await say("/api/outcome", body, { takes, stop_id: stop.stop_id });
     if (result.ok) { feel("done"); word(t("saved")); }
     else if (result.later) word(t("kept"));
-    else { feel("wrong"); word(`${result.problem.title}: ${result.problem.detail}`, "bad"); }
+    else complain(result.problem);
     waywarden.render();
   }
 

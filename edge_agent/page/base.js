@@ -58,6 +58,12 @@ window.waywarden = (() => {
     clearTimeout(fading);
     fading = setTimeout(() => { place.className = ""; }, kind === "bad" ? 9000 : 5000);
   }
+  // What the agent says in English, in the driver's language where there are words for it.
+  const problemWords = problem => {
+    const key = "problem_" + String(problem.title || "").replace(/ /g, "_");
+    return (tables.en || {})[key] ? t(key) : problem.detail || problem.title || t("not_taken");
+  };
+  const complain = problem => { feel("wrong"); word(problemWords(problem), "bad"); };
   const announce = words => { document.getElementById("spoken").textContent = words; };
 
   // One sheet at a time. `build(put, close)` puts body and foot; the promise holds what `close` was given, or undefined
@@ -107,5 +113,5 @@ window.waywarden = (() => {
   speak(language);
   paint(theme());
   return { parts, remembered, remember, tables, language: () => language, t, many, speak, theme, paint, el, button, attempt,
-    feel, word, announce, sheet, isSheetOpen, closeSheet, choose };
+    feel, word, complain, problemWords, announce, sheet, isSheetOpen, closeSheet, choose };
 })();

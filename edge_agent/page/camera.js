@@ -42,7 +42,7 @@
         const got = await ask(grey(image, image.naturalWidth, image.naturalHeight, PHOTO_POINTS));
         if (got === null) tell(t("scan_away"));
         else if (got.status < 300) { tell(""); found(got.body); }
-        else { feel("wrong"); tell(got.status === 404 ? t("scan_none") : got.body.detail); }
+        else { feel("wrong"); tell(got.status === 404 ? t("scan_none") : waywarden.problemWords(got.body)); }
       } catch (unreadable) { tell(t("scan_failed")); }
     }
     async function live() {

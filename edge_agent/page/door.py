@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from edge_agent.page import Page
 
 IDLE_S = 60.0
+MOST_READ_AWAY = 16_000_000
 READS = ("/", "/shell", "/healthz", "/api/day", "/api/counters")
 GUARDED = (
     ("Cache-Control", "no-store"),
@@ -234,6 +235,7 @@ class Door(http.server.BaseHTTPRequestHandler):
             raise Refused(HTTPStatus.BAD_REQUEST, "LengthGarbled", f"Content-Length is '{length[:20]}'")
         if int(length) > most_bytes:
             self.close_connection = True
+            self._read_away(int(length))
             detail = f"{length} bytes, expected at most {most_bytes}"
             raise Refused(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "BodyTooLarge", detail)
         body = self.rfile.read(int(length))
@@ -241,6 +243,12 @@ class Door(http.server.BaseHTTPRequestHandler):
             self.close_connection = True
             raise Refused(HTTPStatus.BAD_REQUEST, "BodyCutShort", f"{len(body)} bytes of {length}")
         return body
+
+    def _read_away(self, length: int) -> None:
+        """Who is still speaking does not hear the answer: let them finish, up to a point."""
+        left = min(length, MOST_READ_AWAY)
+        while left > 0 and (piece := self.rfile.read(min(left, 65_536))):
+            left -= len(piece)
 
     # How it is answered.
 

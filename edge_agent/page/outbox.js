@@ -6,10 +6,13 @@
   const PATIENCE_MS = 3000, KNOWN_AWAY_MS = 300;
   const ANSWER_WITHIN_MS = 12000;
   const AGAIN_MS = 900;
+  // What is older belongs to another day's work.
+  const KEPT_MS = 18 * 3600 * 1000;
 
   const newKey = () => Array.from(crypto.getRandomValues(new Uint8Array(16)), b => b.toString(16).padStart(2, "0")).join("");
   const waiting = new Map();
-  let entries = attempt(() => JSON.parse(remembered("outbox") || "[]"), []);
+  let entries = attempt(() => JSON.parse(remembered("outbox") || "[]"), []).filter(entry => Date.now() - entry.at < KEPT_MS);
+  for (const entry of entries) entry.isKept = true;
   let isSending = false, again = 0;
   const heard = { changed: () => {}, locked: () => {}, refused: () => {} };
 
@@ -68,10 +71,13 @@
 
   // One try; null when nobody answers.
   async function post(path, { key, json, picture, type }) {
+    let body;
+    // What cannot even be written down would otherwise stand before everything else for ever.
+    try { body = picture ? Uint8Array.from(atob(picture), c => c.charCodeAt(0)) : JSON.stringify(json); }
+    catch (broken) { return { status: 400, body: { title: "Broken", detail: String(broken) } }; }
     const patience = new AbortController();
     const timer = setTimeout(() => patience.abort(), ANSWER_WITHIN_MS);
     try {
-      const body = picture ? Uint8Array.from(atob(picture), c => c.charCodeAt(0)) : JSON.stringify(json);
       const answer = await fetch(path, { method: "POST", body, signal: patience.signal, credentials: "same-origin",
         headers: { "Content-Type": type || "application/json", "Idempotency-Key": key || newKey() } });
       return { status: answer.status, body: await answer.json() };
@@ -107,6 +113,5 @@
   }
 
   Object.assign(waywarden, { say, sayPicture, post, postBytes, send, heard, newKey,
-    kept: () => entries.filter(entry => entry.isKept),
-    forgetSaid: () => { entries = []; write(); } });
+    kept: () => entries.filter(entry => entry.isKept) });
 })();

@@ -1,7 +1,7 @@
 // The day on the phone: what is shown in each state of the shift, and what lies under the thumb.
 "use strict";
 (() => {
-  const { t, many, el, button, word, feel, sheet, choose, attempt, parts, say, heard, sure } = waywarden;
+  const { t, many, el, button, word, complain, feel, sheet, choose, attempt, parts, say, heard, sure } = waywarden;
   const place = id => document.getElementById(id);
 
   let isLocked = false, isAway = false, isStarting = true;
@@ -137,7 +137,7 @@
     const result = await say(path, body);
     if (result.ok && words) word(words);
     else if (result.later) word(t("kept"));
-    else if (!result.ok) { feel("wrong"); word(`${result.problem.title}: ${result.problem.detail}`, "bad"); }
+    else if (!result.ok) complain(result.problem);
     return result;
   }
   const setOff = stop => tell("/api/heading", { stop_id: stop.stop_id });
@@ -411,12 +411,17 @@
 
   heard.changed = () => attempt(render);
   heard.locked = lock;
-  heard.refused = (entry, problem) => { word(t("not_taken") + ": " + problem.detail, "bad"); attempt(render); };
+  heard.refused = (_, problem) => { word(t("not_taken") + ": " + waywarden.problemWords(problem), "bad"); attempt(render); };
   Object.assign(waywarden, { day: null, present, nowMs, render, isMoving });
 
   const known = attempt(() => JSON.parse(place("known").textContent), null);
   if (known && known.is_locked) lock();
   else { if (known) take(known); render(); watch(); }
+  // The optional parts come after the first paint, each on its own.
+  requestAnimationFrame(() => setTimeout(() => {
+    for (const src of (document.body.dataset.parts || "").split(" ").filter(Boolean))
+      document.head.append(Object.assign(document.createElement("script"), { src, async: false }));
+  }));
   setInterval(() => { const shown = place("clock"); if (shown && waywarden.day) shown.textContent = clock(nowMs()); }, 1000);
   document.addEventListener("visibilitychange", () => { if (!document.hidden) lookAgain(); });
   window.addEventListener("online", lookAgain);

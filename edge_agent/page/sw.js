@@ -2,7 +2,7 @@
 // personal stays on the van.
 "use strict";
 const KEPT = "waywarden-{{version}}";
-const FILES = ["words.js", "base.js", "outbox.js", "at_door.js", "page.js", "wedge.js", "feel.js", "signature.js", "picture.js", "camera.js", "offline.js",
+const FILES = ["core.js", "wedge.js", "feel.js", "signature.js", "picture.js", "camera.js", "offline.js",
   "page.css", "icon.svg", "icon-192.png"].map(name => `/${name}?v={{version}}`).concat("/shell");
 
 self.addEventListener("install", event => {

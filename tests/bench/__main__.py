@@ -25,6 +25,7 @@ def main() -> None:
         ["tests.bench.eta", "--trips", str(trips)],
         ["tests.bench.agent"],
         ["tests.bench.promises", *(["--quick"] if arguments.quick else [])],
+        ["tests.bench.page"],
         ["tests.bench.install"],
     ]  # fmt: skip
     failed = [bench[0] for bench in benches if subprocess.run([sys.executable, "-m", *bench], check=False).returncode]

@@ -1,21 +1,38 @@
 """The driver's page over real sockets: long poll, idempotency, and whatever nonsense a client may send."""
 
+import hashlib
 import http.client
 import re
+import shutil
 import socket
+import ssl
+import subprocess
 import threading
 from collections.abc import Iterator
 from concurrent.futures import Future
+from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from edge_agent.dialogue import Asked, CountersAsked, HeadingSaid, Reply, ShiftSaid
-from edge_agent.page import Page, PortTaken
+from edge_agent.dialogue import (
+    Asked,
+    CountersAsked,
+    Entry,
+    HeadingSaid,
+    ObjectSaid,
+    Reply,
+    ScanSaid,
+    SessionSaid,
+    ShiftSaid,
+)
+from edge_agent.page import CertificateUnusable, Page, PortTaken
 from edge_agent.page.assets import assets, version
+from tests.needs import needs
 
 PATIENCE_S = 10
 
@@ -112,8 +129,8 @@ def test_every_file_the_page_names_is_served_under_a_strict_policy(page: Page) -
 
 
 def test_files_are_kept_by_the_phone_only_under_their_version(page: Page) -> None:
-    assert headers_of(page, f"/page.js?v={version()}")["Cache-Control"] == "max-age=31536000, immutable"
-    assert headers_of(page, "/page.js?v=older")["Cache-Control"] == "no-cache"
+    assert headers_of(page, f"/core.js?v={version()}")["Cache-Control"] == "max-age=31536000, immutable"
+    assert headers_of(page, "/core.js?v=older")["Cache-Control"] == "no-cache"
     assert headers_of(page, "/")["Cache-Control"] == "no-store"
 
 
@@ -194,3 +211,223 @@ def test_garbage_instead_of_a_request_never_stops_the_page(page: Page, garbage: 
 def test_a_taken_port_is_named(page: Page) -> None:
     with pytest.raises(PortTaken, match="set page_port to another one"):
         Page("127.0.0.1", page.port, lambda _: Future(), lambda: 0)
+
+
+# Who may come in.
+
+
+@pytest.fixture
+def locked(listener: Listener) -> Iterator[Page]:
+    """A page whose day nobody may see yet."""
+    page = Page("127.0.0.1", 0, listener.ask, lambda: 42)
+    page.admit(msgspec.json.encode(Entry(is_locked=True)))
+    page.show(b'{"revision":1,"stops":[{"address":"Liisankatu 20"}]}')
+    page.start()
+    yield page
+    page.stop()
+    listener.reply = Reply(200)
+
+
+def sign_in(page: Page, key: str = "k1") -> str:
+    """Give the code; the cookie that comes back."""
+    connection = http.client.HTTPConnection("127.0.0.1", page.port, timeout=PATIENCE_S)
+    headers = {"Content-Type": "application/json", "Idempotency-Key": key}
+    connection.request("POST", "/api/session", b'{"code":"123456"}', headers)
+    answer = connection.getresponse()
+    answer.read()
+    connection.close()
+    return answer.getheader("Set-Cookie", "")
+
+
+def test_a_locked_day_leaves_by_no_path_without_the_token(locked: Page) -> None:
+    found = [ask(locked, "GET", path) for path in ("/", "/shell", "/api/day", "/api/day?after=7", "/api/counters")]
+    assert [status for status, _, _ in found] == [200, 200, 401, 401, 200]
+    assert [body for _, _, body in found if b"Liisankatu" in body] == []
+
+
+@pytest.mark.parametrize(
+    "cookie", ["", "shift=", "shift=0000", "shift=" + "x" * 5000, 'shift="', "a=b; shift=1; shift=2"]
+)
+def test_a_cookie_nobody_was_given_opens_nothing(locked: Page, cookie: str) -> None:
+    assert ask(locked, "GET", "/api/day", Cookie=cookie)[0] == 401
+
+
+def test_nothing_is_taken_without_the_token(locked: Page, listener: Listener) -> None:
+    listener.asked.clear()
+    bodies = {"/api/heading": b'{"stop_id":"s1"}', "/api/scan": b'{"text":"1"}', "/api/shift": b'{"is":"begun"}'}
+    assert {post(locked, path, body)[0] for path, body in bodies.items()} == {401}
+    image = {"Content_Type": "image/png", "Idempotency_Key": "k"}
+    assert ask(locked, "POST", "/api/objects?kind=photo&stop_id=s1", b"png", **image)[0] == 401
+    grey = {"Content_Type": "application/octet-stream", "Idempotency_Key": "k"}
+    assert ask(locked, "POST", "/api/scan-image?width=1&height=1", b"x", **grey)[0] == 401
+    assert listener.asked == []
+
+
+def test_the_right_code_gives_a_token_the_core_knows_only_by_its_hash(locked: Page, listener: Listener) -> None:
+    listener.asked.clear()
+    cookie = sign_in(locked)
+    token = cookie.partition("=")[2].partition(";")[0]
+    said = listener.asked[0].said
+    assert said == SessionSaid("123456", hashlib.sha256(token.encode()).hexdigest())
+    assert {"HttpOnly", "SameSite=Strict", "Path=/"} <= set(cookie.split("; "))
+    locked.admit(msgspec.json.encode(Entry(True, (said.token_digest,))))
+    status, _, body = ask(locked, "GET", "/api/day", Cookie=f"shift={token}")
+    assert (status, b"Liisankatu" in body) == (200, True)
+
+
+def test_a_sign_in_said_twice_gets_the_same_token_and_another_one_another(locked: Page) -> None:
+    first, again, other = sign_in(locked, "k1"), sign_in(locked, "k1"), sign_in(locked, "k2")
+    assert first == again != other
+
+
+def test_a_wrong_code_gets_no_cookie_and_too_many_are_told_how_long_to_wait(locked: Page, listener: Listener) -> None:
+    listener.reply = Reply(403, "CodeWrong", "not the code")
+    assert sign_in(locked) == ""
+    listener.reply = Reply(429, "TooManyCodes", "wait", retry_after_s=40)
+    connection = http.client.HTTPConnection("127.0.0.1", locked.port, timeout=PATIENCE_S)
+    headers = {"Content-Type": "application/json", "Idempotency-Key": "k9"}
+    connection.request("POST", "/api/session", b'{"code":"123456"}', headers)
+    answer = connection.getresponse()
+    told = msgspec.json.decode(answer.read())
+    connection.close()
+    assert (answer.status, answer.getheader("Retry-After"), told["retry_after_s"]) == (429, "40", 40)
+
+
+def test_who_waits_for_the_day_is_sent_away_when_the_shift_is_over(locked: Page) -> None:
+    locked.admit(msgspec.json.encode(Entry(is_locked=False)))
+    found: list[int] = []
+    waiting = threading.Thread(target=lambda: found.append(ask(locked, "GET", "/api/day?after=1")[0]))
+    waiting.start()
+    locked.admit(msgspec.json.encode(Entry(is_locked=True)))
+    waiting.join(PATIENCE_S)
+    assert found == [401]
+
+
+# Pictures.
+
+
+def post_grey(page: Page, width: object, height: object, body: bytes) -> tuple[int, Any]:
+    headers = {"Content_Type": "application/octet-stream", "Idempotency_Key": "k"}
+    status, _, answer = ask(page, "POST", f"/api/scan-image?width={width}&height={height}", body, **headers)
+    return status, msgspec.json.decode(answer)
+
+
+def drawn(text: str, form: str) -> tuple[int, int, bytes]:
+    zxingcpp: Any = pytest.importorskip("zxingcpp")
+    made = zxingcpp.create_barcode(text, getattr(zxingcpp.BarcodeFormat, form))
+    grey = np.kron(np.array(zxingcpp.write_barcode_to_image(made)), np.ones((3, 3), np.uint8))
+    grey = np.pad(grey, 40, constant_values=240)
+    return grey.shape[1], grey.shape[0], grey.tobytes()
+
+
+@pytest.mark.parametrize(
+    ("form", "text"),
+    [("Code128", "JJFI65432100000012345"), ("QRCode", "WW:s1/1"), ("EAN13", "6438158601758"), ("DataMatrix", "ABC-1")],
+)
+def test_a_barcode_in_a_picture_is_said_to_the_core(page: Page, listener: Listener, form: str, text: str) -> None:
+    listener.asked.clear()
+    listener.reply = Reply(200, found={"parcel": "WW:s1/1", "stop_id": "s1"})
+    status, body = post_grey(page, *drawn(text, form))
+    listener.reply = Reply(200)
+    assert (status, body) == (200, {"ok": True, "parcel": "WW:s1/1", "stop_id": "s1"})
+    assert listener.asked[0].said == ScanSaid(text)
+
+
+@pytest.mark.parametrize(
+    ("width", "height", "body", "status", "name"),
+    [
+        (100, 100, b"\xee" * 10_000, 404, "NoBarcode"),
+        (100, 100, b"\xee" * 9_999, 400, "PictureGarbled"),
+        (0, 0, b"", 400, "PictureGarbled"),
+        ("x", 10, b"", 400, "PictureGarbled"),
+        (1, 90_000, b"\xee" * 90_000, 400, "PictureGarbled"),
+        (2000, 2000, b"\xee" * 4_000_000, 413, "BodyTooLarge"),
+    ],
+)
+def test_a_picture_without_a_barcode_is_named(
+    page: Page, width: object, height: object, body: bytes, status: int, name: str
+) -> None:
+    found, problem = post_grey(page, width, height, body)
+    assert (found, problem["title"]) == (status, name)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(width=st.integers(0, 40), height=st.integers(0, 40), noise=st.binary(max_size=1_600))
+def test_noise_instead_of_a_picture_never_stops_the_page(page: Page, width: int, height: int, noise: bytes) -> None:
+    assert post_grey(page, width, height, noise)[0] in (200, 400, 404)
+    assert ask(page, "GET", "/healthz")[0] == 200
+
+
+def test_a_signature_reaches_the_core_as_bytes_and_its_hash_comes_back(page: Page, listener: Listener) -> None:
+    content = b"\x89PNG\r\n\x1a\n..."
+    listener.reply = Reply(200, found={"digest": hashlib.sha256(content).hexdigest()})
+    headers = {"Content_Type": "image/png", "Idempotency_Key": "k"}
+    status, _, body = ask(page, "POST", "/api/objects?kind=signature&stop_id=s1", content, **headers)
+    listener.reply = Reply(200)
+    assert (status, msgspec.json.decode(body)["digest"]) == (200, hashlib.sha256(content).hexdigest())
+    assert listener.asked[-1].said == ObjectSaid("signature", "s1", "image/png", content)
+
+
+@pytest.mark.parametrize(
+    ("query", "media_type", "size", "status", "name"),
+    [
+        ("kind=drawing&stop_id=s1", "image/png", 10, 400, "BodyGarbled"),
+        ("kind=photo", "image/png", 10, 400, "BodyGarbled"),
+        ("kind=photo&stop_id=s1", "image/gif", 10, 415, "MediaTypeUnknown"),
+        ("kind=photo&stop_id=s1", "application/json", 10, 415, "MediaTypeUnknown"),
+        ("kind=photo&stop_id=s1", "image/jpeg", 400_001, 413, "BodyTooLarge"),
+    ],
+)
+def test_an_object_that_is_none_is_named(
+    page: Page, query: str, media_type: str, size: int, status: int, name: str
+) -> None:
+    headers = {"Content_Type": media_type, "Idempotency_Key": "k"}
+    found, _, body = ask(page, "POST", f"/api/objects?{query}", b"x" * size, **headers)
+    assert (found, msgspec.json.decode(body)["title"]) == (status, name)
+
+
+# Over TLS.
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    """A certificate this test signed itself, and its key."""
+    program = shutil.which("openssl")
+    needs(program, "openssl: apt install openssl")
+    folder = tmp_path_factory.mktemp("tls")
+    made, key = folder / "page.pem", folder / "page.key"
+    subprocess.run(
+        [str(program), "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+         "-keyout", str(key), "-out", str(made), "-days", "2", "-subj", "/CN=van-1"],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    return str(made), str(key)
+
+
+def test_with_a_certificate_the_page_speaks_tls_and_marks_its_cookie(
+    listener: Listener, certificate: tuple[str, str]
+) -> None:
+    page = Page("127.0.0.1", 0, listener.ask, lambda: 42, certificate=certificate[0], key=certificate[1])
+    page.show(b'{"revision":1,"stops":[]}')
+    page.start()
+    try:
+        # Somebody who never shakes hands, and somebody who speaks in clear, stop nobody.
+        mute = socket.create_connection(("127.0.0.1", page.port), timeout=PATIENCE_S)
+        with pytest.raises((http.client.HTTPException, OSError)):
+            ask(page, "GET", "/healthz")
+        context = ssl.create_default_context(cafile=certificate[0])
+        context.check_hostname = False
+        connection = http.client.HTTPSConnection("127.0.0.1", page.port, timeout=PATIENCE_S, context=context)
+        headers = {"Content-Type": "application/json", "Idempotency-Key": "k"}
+        connection.request("POST", "/api/session", b'{"code":"123456"}', headers)
+        answer = connection.getresponse()
+        assert (answer.status, "; Secure" in answer.getheader("Set-Cookie", "")) == (200, True)
+        connection.close()
+        mute.close()
+    finally:
+        page.stop()
+
+
+def test_a_certificate_that_cannot_be_used_is_named(certificate: tuple[str, str], tmp_path: Path) -> None:
+    with pytest.raises(CertificateUnusable, match="expected PEM files that belong together"):
+        Page("127.0.0.1", 0, lambda _: Future(), lambda: 0, certificate=certificate[0], key=str(tmp_path / "none"))

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from axe_playwright_python.sync_playwright import Axe
+from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-untyped]  # it has no types
 from playwright.sync_api import Browser, Playwright, expect
 from playwright.sync_api import Page as Tab
 
@@ -87,7 +87,7 @@ OVERLAPPING = """() => {
 @pytest.mark.parametrize("size", SIZES)
 @pytest.mark.parametrize("language", LANGUAGES)
 def test_nothing_is_cut_off_or_too_small_for_a_thumb(tab: Tab, stage: Stage, language: str, size: str) -> None:
-    found = {}
+    found: dict[str, list[str]] = {}
     for name, change in STATES.items():
         show(tab, stage, change, size=size, language=language)
         wrong = [*tab.evaluate(CUT_OFF), *tab.evaluate(TOO_SMALL), *tab.evaluate(OVERLAPPING)]
@@ -105,7 +105,7 @@ def open_sheet(tab: Tab, stage: Stage, name: str, size: str = "phone") -> None:
 
 @pytest.mark.parametrize("size", ["small", "on its side"])
 def test_no_sheet_is_cut_off_or_too_small_for_a_thumb(tab: Tab, stage: Stage, size: str) -> None:
-    found = {}
+    found: dict[str, list[str]] = {}
     for name in SHEETS:
         open_sheet(tab, stage, name, size)
         wrong = [*tab.evaluate(CUT_OFF), *tab.evaluate(TOO_SMALL), *tab.evaluate(OVERLAPPING)]
@@ -128,7 +128,7 @@ def violations(tab: Tab) -> list[str]:
 @pytest.mark.parametrize("theme", ["day", "night"])
 def test_axe_finds_nothing_wrong_in_any_state(tab: Tab, stage: Stage, theme: str) -> None:
     tab.evaluate(f"waywarden.paint('{theme}')")
-    found = {}
+    found: dict[str, list[str]] = {}
     for name, change in STATES.items():
         show(tab, stage, change)
         found |= {name: wrong} if (wrong := violations(tab)) else {}
