@@ -7,12 +7,12 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from edge_agent.dialogue import ObjectSaid, OutcomeSaid, ScanSaid
+from edge_agent.dialogue import ObjectSaid, OutcomeSaid, OverrideSaid, ScanSaid
 from edge_agent.memory import Shipping
 from edge_agent.proofs import KEPT_FOR_SIGNATURES, MOST_BYTES, PIECE_BYTES, Proofs
 from edge_agent.sensing import Scan
 from shared import wire
-from shared.messages import Ack, Numbered, ObjectPart, Visited
+from shared.messages import Ack, Numbered, ObjectPart, PersonForgotten, Visited
 from shared.quantities import EpochMs
 from shared.steps import Row
 from shared.work import AgentId, Outcome, StopId
@@ -246,3 +246,31 @@ def commit(disk: dict[str, bytes], rows: Sequence[Row]) -> None:
 
 def _json(shipping: Shipping) -> bytes:
     return msgspec.json.encode(shipping)
+
+
+@given(
+    st.builds(
+        ObjectSaid,
+        st.sampled_from(["signature", "photo"]),
+        st.sampled_from(["s1", "s2", "s3", "nowhere", "", "§/../s1"]),
+        st.sampled_from(["image/png", "image/jpeg"]),
+        st.one_of(st.binary(max_size=60), st.binary(max_size=60).map(lambda tail: JPEG + tail)),
+    )
+)
+def test_whatever_is_handed_in_gets_an_answer_and_only_pictures_are_kept(said: ObjectSaid) -> None:
+    reply = SCANNED.driver(said)
+    is_picture = said.content.startswith(JPEG if said.media_type == "image/jpeg" else PNG)
+    assert reply.status == (404 if said.stop_id not in ("s1", "s2", "s3") else 200 if is_picture else 422)
+    assert len(SCANNED.disk.get("objects", {})) == len(SCANNED.core._round.proofs.kept)
+
+
+@given(st.builds(OverrideSaid, st.text(max_size=200), st.sampled_from(["road", "no_answer"]), st.text(max_size=500)))
+def test_an_explanation_nobody_asked_for_is_refused(said: OverrideSaid) -> None:
+    assert SCANNED.driver(said).status == 409
+
+
+@given(st.lists(st.text(max_size=40), max_size=5))
+def test_forgetting_whoever_changes_nothing_for_others(names: list[str]) -> None:
+    before = SCANNED.core.durable()["parts"]
+    SCANNED.hub(PersonForgotten(tuple(StopId(name) for name in names if name not in ("s1", "s2", "s3"))))
+    assert SCANNED.core.durable()["parts"] == before
