@@ -3,7 +3,7 @@
 import msgspec
 
 from cloud_hub.chains import KeptHand
-from cloud_hub.events import Spoke
+from cloud_hub.events import Spoke, Unreadable
 from cloud_hub.fleet import AgentRecord, Chain, DeadLetter
 from shared import wire
 from shared.ledger import Decision
@@ -83,6 +83,12 @@ def test_a_picture_that_cannot_be_taken_leaves_nothing_of_itself() -> None:
     assert [letter.payload for letter in letters][:3] == ["", "", ""]
     assert [letter.why for letter in letters][3] == "HeadingTo came in the stream 'objects'"
     assert hub.rooms.get("objects", {}) == {}
+
+
+def test_what_cannot_be_read_of_a_picture_is_not_kept_either() -> None:
+    hub = driven()
+    hub.take(Unreadable(VAN, "van-1-boot", "objects", 1, '{"piece": "iVBORw0KGgo"}', "not one of ours"))
+    assert [letter.payload for letter in hub.documents("dead_letters", DeadLetter).values()] == [""]
 
 
 def test_a_picture_among_the_events_does_not_hold_them_up() -> None:

@@ -32,7 +32,6 @@ from cloud_hub.promises import Promise
 from shared.contracts import LegTimes
 from shared.costs import Costs
 from shared.messages import (
-    AgentEvent,
     AmendmentTaken,
     HeadingTo,
     PlanTaken,
@@ -185,7 +184,7 @@ def on_the_road(driven: Driven, *first: Order) -> Driven:
     return driven
 
 
-def visit(stop_id: StopId = ONE, outcome: Outcome = Outcome.ATTEMPTED, reason: str = "nobody") -> AgentEvent:
+def visit(stop_id: StopId = ONE, outcome: Outcome = Outcome.ATTEMPTED, reason: str = "nobody") -> Visited:
     proof = Proof((), None, at(10))
     return Visited(Visit(stop_id, outcome, at(10), EpochMs(at(10) + 3 * MINUTE), proof, reason))
 
@@ -466,6 +465,25 @@ def test_of_a_backlog_the_decision_sees_the_whole_day(hub: Driven) -> None:
     hub.say(visit(), *others)
     assert record(hub, ONE).next_step == "tomorrow"
     assert "94 min more for the van" in hub.decisions()[-1].alternatives[0].what
+
+
+def test_a_visit_between_two_windows_told_is_priced_by_what_it_makes_of_the_second() -> None:
+    """Stop 3 is due at 12:00 and can just be met from stop 2; whoever comes between makes it miss window and slot."""
+    hub = Driven()
+    hub.plan([order(1), order(2, window(9, 12)), order(3, window(9, 12))], [10.0, 11.8, 11.9])
+    hub.hour = 11.9
+    record_of = StopRecord(ONE, order(1).order_id, "done", VAN, visits=(visit().visit,))
+    hub.say(PlanTaken(1), ShiftChanged("begun"))
+    memory, redelivery = hub.core._memory, hub.core._redelivery
+    van, plan = memory.agents[VAN], memory.plans[VAN]
+    now_slot = window(11.9, 11.99)
+    first = plan.stops[0]
+    extra = msgspec.structs.replace(first, stop_id=NEXT, slot=now_slot, told=now_slot)
+    found = redelivery._detour(record_of, msgspec.structs.replace(van, order=(TWO, THREE)), plan, plan.legs, extra,
+                               Now(at(11.9), 0), FAILED, 1.0)  # fmt: skip
+    assert found is not None
+    assert found.breaches == 1
+    assert found.late_min > 0
 
 
 def test_what_is_missing_from_the_load_is_nobodys_redelivery(hub: Driven) -> None:
