@@ -47,6 +47,7 @@ class Amendments:
         self._attempts = attempts
         self._zone = zone
         self._unplaced: list[StopId] = []
+        self._changed_waiting: list[StopId] = []
 
     # What other parts of the hub ask.
 
@@ -142,6 +143,7 @@ class Amendments:
             order = self._memory.orders[record.order_id]
             self._memory.orders.put(order.order_id, order.with_stop(stop))
             self._dayplan.begin_again()
+            self._changed_waiting.append(stop.stop_id)
             return None
         return self.amend(record.agent, (stop,), why=why, now=now, decision_id=decision_id)
 
@@ -171,6 +173,11 @@ class Amendments:
         """
         unplaced, self._unplaced = tuple(self._unplaced), []
         return unplaced
+
+    def changed_waiting(self) -> tuple[StopId, ...]:
+        """Stops that wait and were changed since this was last asked."""
+        changed, self._changed_waiting = tuple(self._changed_waiting), []
+        return changed
 
     # Jobs.
 

@@ -99,6 +99,8 @@ class Redelivery:
         """Decide what can be decided without asking the roads, and what becomes of visits no van could take."""
         for stop_id in self._amendments.unplaced():
             self._put_off(stop_id, now)
+        for stop_id in self._amendments.changed_waiting():
+            self._bring_today(stop_id, now)
         for stop_id in list(self._undecided):
             if not self._lockers_to_ask(stop_id):
                 self._decide(stop_id, None, now)
@@ -356,11 +358,53 @@ class Redelivery:
         )
         self._tell(failed, later, option, decision.sentence, decision.decision_id, now)
 
-    def _failed_before(self, order: Order) -> StopRecord | None:
-        """The last visit of this order that failed; None when none did."""
+    def _bring_today(self, stop_id: StopId, now: Now) -> None:
+        """Who has said after a missed visit who or where takes it need not wait for another day, while the van is out
+        with the parcel on board.
+        """
+        record = self._memory.stops.get(stop_id)
+        order = None if record is None else self._memory.orders[record.order_id]
+        failed = None if order is None else self._failed_before(order, ("tomorrow",))
+        stop = None if order is None else order.stop_named(stop_id)
+        if record is None or order is None or failed is None or stop is None or record.state != "waiting":
+            return
+        if order.state != "accepted" or stop.service in NEEDS_A_PERSON or not (stop.safe_place or stop.neighbour):
+            return
+        hours = None if order.stop is None else order.stop.open_hours
+        case = Case(
+            Outcome.ATTEMPTED, "", stop.attempt - 1, stop.is_business, False, "at_the_door",
+            next_hour=self._hour(_middle(stop.slot)),
+        )  # fmt: skip
+        plan = self._plan_with(failed.stop_id)
+        loaded = () if plan is None else tuple(s for s in plan.stops if s.stop_id == failed.stop_id)
+        places = {parcel.barcode: parcel.stow for one in loaded for parcel in one.parcels}
+        again = planning.with_stow(msgspec.structs.replace(stop, open_hours=hours), places)
+        case, today = self._with_retry(case, failed, again, None, now)
+        found = nextstep.options(case, self._rule, self._costs)
+        chosen, verdict = nextstep.choose(case, found)
+        if today is None or found[chosen].step != "today":
+            return
+        visits = {"today": today, "tomorrow": stop}
+        decision = self._chains.decide(
+            now,
+            "redelivery",
+            f"Order {order.order_id} comes again today after all, between {self._clock(today.told.opens_ms)}-"
+            f"{self._clock(today.told.closes_ms)}, for {found[chosen].money:.2f} {self._costs.currency} expected.",
+            "the customer said who or where takes it",
+            alternatives=tuple(self._alternative(each, visits) for each in found if each.is_possible),
+            chosen=sum(each.is_possible for each in found[:chosen]),
+            verdict=verdict,
+            about=(order.order_id, failed.stop_id, failed.agent, stop_id),
+        )
+        self._memory.change_stop(failed, next_step="today")
+        self._send_again(failed.agent, today, found[chosen], decision.decision_id, now)
+        self._tell(failed, today, found[chosen], decision.sentence, decision.decision_id, now)
+
+    def _failed_before(self, order: Order, steps: tuple[str, ...] = ("today", "locker")) -> StopRecord | None:
+        """The last visit of this order that failed and went on by one of these steps; None when none did."""
         named = [stop.stop_id for stop in (order.stop, *order.amended) if stop is not None]
         records = (self._memory.stops.get(stop_id) for stop_id in named)
-        failed = [each for each in records if each is not None and each.next_step in ("today", "locker")]
+        failed = [each for each in records if each is not None and each.next_step in steps]
         return max(failed, key=lambda each: each.changed_ms, default=None)
 
     def _call_off_others(self, record: StopRecord, now: Now) -> None:

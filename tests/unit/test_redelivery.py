@@ -41,7 +41,7 @@ from shared.messages import (
 )
 from shared.quantities import EpochMs, Position
 from shared.steps import JobFailed, Now
-from shared.work import Outcome, Parcel, Proof, StopId, Visit
+from shared.work import Outcome, Parcel, Proof, Service, StopId, Visit
 from tests.unit.hub_cases import DAY, MINUTE, VAN, Driven, at, order, vehicle, window
 
 ONE, TWO, THREE = StopId("stop-1"), StopId("stop-2"), StopId("stop-3")
@@ -443,6 +443,44 @@ def test_a_locker_no_road_leads_to_any_more_leaves_it_for_another_day(town: Driv
     assert later is not None
     assert (later.address, later.door_group, record(town, NEXT).state) == ("Street 1", "", "waiting")
     assert record(town, ONE).next_step == "tomorrow"
+
+
+@pytest.fixture
+def tomorrow() -> Driven:
+    """A hub whose customer has heard that it comes on another day, while the van is out till half past four."""
+    driven = on_the_road(Driven())
+    driven.hour = 15.2
+    driven.say(visit())
+    assert record(driven, ONE).next_step == "tomorrow"
+    return driven
+
+
+def say_where(hub: Driven, where: str, service: Service = "leave_safe") -> None:
+    stop = hub.core._amendments.stop_now(NEXT)
+    assert stop is not None
+    changed = msgspec.structs.replace(stop, safe_place=where, service=service)
+    assert hub.core._amendments.change(changed, why="a wish", now=Now(at(hub.hour), 0)) is None
+    hub.take()
+
+
+def test_who_says_after_a_missed_visit_where_it_may_lie_gets_it_today(tomorrow: Driven) -> None:
+    say_where(tomorrow, "behind the shed")
+    (command,) = [command for command in tomorrow.commands() if isinstance(command, WorkAmended)]
+    (stop,) = command.stops
+    assert (stop.stop_id, stop.safe_place, stop.slot) == (NEXT, "behind the shed", window(15.2, 16.5))
+    assert (record(tomorrow, NEXT).agent, record(tomorrow, ONE).next_step) == (VAN, "today")
+    assert "shed" not in str(tomorrow.decisions()[-1])
+
+
+def test_a_van_that_is_home_brings_it_on_the_day_that_was_said(tomorrow: Driven) -> None:
+    tomorrow.say(ShiftChanged("ended"))
+    say_where(tomorrow, "behind the shed")
+    assert (record(tomorrow, NEXT).state, record(tomorrow, ONE).next_step) == ("waiting", "tomorrow")
+
+
+def test_a_door_code_alone_changes_no_day(tomorrow: Driven) -> None:
+    say_where(tomorrow, "", "hand_over")
+    assert record(tomorrow, NEXT).state == "waiting"
 
 
 def test_what_is_delivered_after_all_calls_off_the_other_visit(hub: Driven) -> None:
