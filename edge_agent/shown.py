@@ -77,7 +77,7 @@ def day_shown(
         "at_stop": day.at_stop,
         "link_is_up": link_is_up,
         "is_moving": is_moving,
-        "question": None if is_moving else _question(day),
+        "question": None if is_moving else _question(day, work),
         "stops": [],
         "done": [_done(visits[stop_id]) for stop_id in day.driven if stop_id in visits],
         "change": None if day.held else _change(day, work),
@@ -112,9 +112,13 @@ def _known(work: Assignment) -> dict[StopId, Stop]:
     return {stop.stop_id: stop for stop in (*work.withdrawn, *work.plan.stops)}
 
 
-def _question(day: Day) -> dict[str, Any] | None:
+def _question(day: Day, work: Assignment | None) -> dict[str, Any] | None:
     question = day.question
-    return None if question is None else {"stop_id": question.stop_id, "instead_of": question.instead_of}
+    if question is None:
+        return None
+    stop = None if work is None else _known(work).get(question.stop_id)
+    address = "" if stop is None else stop.address
+    return {"stop_id": question.stop_id, "instead_of": question.instead_of, "address": address}
 
 
 def _done(visit: Visit) -> dict[str, Any]:
@@ -131,6 +135,7 @@ def _change(day: Day, work: Assignment | None) -> dict[str, Any] | None:
         "at_ms": change.at_ms,
         "why": spoken(change.why, addresses),
         "reason": change.reason,
+        "about": addresses.get(change.reason.cause_stop, "") if change.reason else "",
         "before": change.before,
         "after": change.after,
     }

@@ -106,7 +106,8 @@ def set_off(
     return msgspec.structs.replace(
         day,
         override=None if instead is None else Override(stop_id, instead, now_ms),
-        held=_first(day.held, stop_id),
+        # A stop the page does not show yet is shown when the van goes there.
+        held=(stop_id, *(other for other in day.held if other != stop_id)) if day.held else (),
         before_override=order if overrides else (),
         heading_to=stop_id,
         said_heading=said,

@@ -119,7 +119,7 @@ def test_who_visits_another_stop_first_is_asked_why_once_at_the_door() -> None:
     assert rig.day["question"] is None
     rig.stands_at(place(1600, 0), after_s=200)
     rig.delivers("s4")
-    assert rig.day["question"] == {"stop_id": "s4", "instead_of": "s1"}
+    assert rig.day["question"] == {"stop_id": "s4", "instead_of": "s1", "address": "s4 street 1"}
     assert rig.driver(OverrideSaid("s4", "customer_asked", "called me")).status == 200
     assert rig.day["question"] is None
     assert rig.events(OverrideExplained) == [
@@ -134,7 +134,7 @@ def test_a_question_is_not_shown_while_the_van_moves() -> None:
     rig.drives_past(place(1300, 0), after_s=60)
     assert rig.day["question"] is None
     rig.stands_at(place(1200, 0), after_s=30)
-    assert rig.day["question"] == {"stop_id": "s4", "instead_of": "s1"}
+    assert rig.day["question"] == {"stop_id": "s4", "instead_of": "s1", "address": "s4 street 1"}
 
 
 def test_a_question_is_not_asked_for_longer_than_twenty_minutes() -> None:
@@ -184,6 +184,17 @@ def test_two_doors_of_one_house_are_nothing_to_ask_about() -> None:
     rig.visits("b")
     assert rig.events(HeadingTo)[0].overrides
     assert rig.day["question"] is None
+
+
+def test_a_stop_not_shown_yet_is_shown_first_when_the_van_goes_there() -> None:
+    rig = on_the_road()
+    rig.heads_for("s1")
+    rig.drives_past(place(100, 0), after_s=30)
+    again = msgspec.structs.replace(row_of_houses()[2], stop_id=StopId("s3-2"), attempt=2)
+    rig.hub(WorkAmended(1, stops=(again,)))
+    assert "s3-2" not in rig.shown
+    rig.heads_for("s3-2")
+    assert rig.shown[0] == "s3-2"
 
 
 def test_the_stop_under_way_stays_first_whatever_comes() -> None:
