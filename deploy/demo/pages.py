@@ -69,11 +69,13 @@ class Onlooker:
             return
         self._change = None
         before, after = ([stop for stop in change[order] if stop in shown] for order in ("before", "after"))
-        if before != after and [stop for stop in shown if stop in before] == before:
+        back = [stop for stop in shown if stop in before]
+        if before != after and back == before:
+            from_here = next((k for k, (a, b) in enumerate(zip(after, back, strict=False)) if a != b), 0)
             self.turned_down = {
                 "van": self.van,
                 "change": change["change_id"],
                 "why_changed": change["why"],
-                "order_shown": change["after"][:5],
-                "former_order_back": shown[:5],
+                "order_shown": after[from_here : from_here + 5],
+                "former_order_back": back[from_here : from_here + 5],
             }
