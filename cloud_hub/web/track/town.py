@@ -4,6 +4,7 @@ import html
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -26,6 +27,8 @@ STREET_M = {"service": 4.0, "minor": 8.0, "major": 12.0}
 LEAST_PX = {"service": 1.0, "minor": 2.0, "major": 3.5}
 EDGE_PX = 1.5
 MOST_NAMES = 7
+MOST_KEPT = 256
+LEAST_STEP_PX = 2
 LETTER_PX = 9.0
 LEAST_SHARE = 0.4
 """A street is drawn in short pieces; its name goes where one piece is at least this much of the name's length."""
@@ -93,8 +96,10 @@ class Town:
         self.attribution = city.source.attribution
         self._areas = {name: list(_shapes(layers.get(name), "Polygon")) for name in ("parks", "water", "buildings")}
         self._roads = list(_shapes(layers.get("roads"), "LineString"))
+        # A van is shown on a grid and asked after every few seconds: mostly nothing has moved.
+        self.drawing = lru_cache(MOST_KEPT)(self._drawing)
 
-    def drawing(self, door: Position, van: Position, title: str, door_name: str, van_name: str) -> str:
+    def _drawing(self, door: Position, van: Position, title: str, door_name: str, van_name: str) -> str:
         """An SVG element of the two and the streets between and around them; "" when they are too far apart to see.
 
         The texts are escaped here.
@@ -153,12 +158,18 @@ def _shapes(layer: Any, kind: str) -> Iterator[_Shape]:
 
 
 def _path(points: Points, closed: bool = False) -> str:
+    """SVG path data in whole pixels, each point by its step from the one before; those too near to see are left out."""
     whole = np.rint(points).astype(int).tolist()
-    kept = [point for k, point in enumerate(whole) if k == 0 or point != whole[k - 1]]
-    if len(kept) < 2:
+    kept = whole[:1]
+    for right, down in whole[1:-1]:
+        if abs(right - kept[-1][0]) + abs(down - kept[-1][1]) >= LEAST_STEP_PX:
+            kept.append([right, down])
+    if whole[-1] != kept[-1]:
+        kept.append(whole[-1])
+    if len(kept) < (3 if closed else 2):
         return ""
-    line = " ".join(f"{right} {down}" for right, down in kept[1:])
-    return f"M{kept[0][0]} {kept[0][1]}L{line}{'z' if closed else ''}"
+    steps = [f"{x - from_x} {y - from_y}" for (from_x, from_y), (x, y) in itertools.pairwise(kept)]
+    return f"M{kept[0][0]} {kept[0][1]}l{' '.join(steps).replace(' -', '-')}{'z' if closed else ''}"
 
 
 def _names(view: _View, roads: Iterable[_Shape], marks: Iterable[Sequence[float]]) -> list[str]:
