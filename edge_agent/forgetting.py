@@ -1,10 +1,11 @@
 """Take what is personal out of stops and visits, so that what is left says that work was done and not for whom."""
 
 from collections.abc import Collection
+from dataclasses import replace
 
 import msgspec
 
-from shared.contracts import Plan
+from edge_agent.assignment import Assignment
 from shared.work import Depot, Stop, StopId, Visit
 
 ROOM = "forgotten"
@@ -32,7 +33,12 @@ def forgotten_visit(visit: Visit) -> Visit:
     return msgspec.structs.replace(visit, proof=proof, reason="")
 
 
-def forgotten_in(plan: Plan, stop_ids: Collection[StopId]) -> Plan:
-    """The plan without the people of these stops."""
-    stops = tuple(forgotten_stop(stop, plan.depot) if stop.stop_id in stop_ids else stop for stop in plan.stops)
-    return msgspec.structs.replace(plan, stops=stops)
+def forgotten_work(work: Assignment, stop_ids: Collection[StopId]) -> Assignment:
+    """The work without the people of these stops, planned or withdrawn."""
+
+    def without(stops: tuple[Stop, ...]) -> tuple[Stop, ...]:
+        depot = work.plan.depot
+        return tuple(forgotten_stop(stop, depot) if stop.stop_id in stop_ids else stop for stop in stops)
+
+    plan = msgspec.structs.replace(work.plan, stops=without(work.plan.stops))
+    return replace(work, plan=plan, withdrawn=without(work.withdrawn))

@@ -282,14 +282,7 @@ class Round:
         if day.from_place in left:
             day = msgspec.structs.replace(day, from_position=None)
         self._day = turns.to_forget(day, set(day.forgetting) - left)
-        self._work = replace(
-            work,
-            plan=forgetting.forgotten_in(work.plan, left),
-            withdrawn=tuple(
-                forgetting.forgotten_stop(stop, work.plan.depot) if stop.stop_id in left else stop
-                for stop in work.withdrawn
-            ),
-        )
+        self._work = forgetting.forgotten_work(work, left)
         for stop_id in sorted(left & set(self._visits)):
             self._visits[stop_id] = forgetting.forgotten_visit(self._visits[stop_id])
             self._rows.append(Row("visits", stop_id, msgspec.json.encode(self._visits[stop_id])))
