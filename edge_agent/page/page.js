@@ -54,10 +54,12 @@
   }
   const when = stop => el("p", { class: "when" }, stop.estimate ? time(clock(stop.estimate[1])) : null, punctual(stop),
     el("span", { class: "promise figures" }, t("told", { span: span(stop.told) })));
-  function facts(stop) {
+  function facts(stop, withShelves = false) {
+    const known = stop.parcels.map(barcode => (stop.stow || {})[barcode]).filter(Boolean);
+    const shelves = withShelves && known.length ? ": " + known.slice(0, 3).join(", ") + (known.length > 3 ? "…" : "") : "";
     const demands = ["signature", "age_check", "collection"].includes(stop.service);
     const found = [el("li", { class: demands ? "must" : null }, t("service_" + stop.service)),
-      el("li", {}, many("parcels", stop.parcels.length))];
+      el("li", {}, many("parcels", stop.parcels.length), shelves)];
     if (stop.attempt > 1) found.push(el("li", { class: "must" }, t("attempt", { n: stop.attempt })));
     if (stop.floor) found.push(el("li", {}, t(stop.has_lift ? "floor_lift" : "floor_stairs", { n: stop.floor })));
     if (stop.is_business) found.push(el("li", {}, t("business")));
@@ -97,7 +99,8 @@
     return el("section", { class: "card hero", "aria-label": t("next") },
       el("p", { class: "kicker" + (isHere ? " here" : "") }, el("span", { class: "place" }, String(day.done.length + 1)),
         t(isHere ? "here" : isGoing ? "on_the_way" : "next")),
-      street(stop), when(stop), facts(stop), knows(stop), isGoing && !isHere ? navigate(stop) : null, parcels(stop));
+      street(stop), when(stop), facts(stop, !isHere && !isGoing), knows(stop), isGoing && !isHere ? navigate(stop) : null,
+      isHere || isGoing ? parcels(stop) : null);
   }
 
   function row(stop, number) {
@@ -162,8 +165,8 @@
         el("ol", {}, stops.slice(0, 3).map((stop, k) => row(stop, day.done.length + k + 1)))) : null];
   }
   function allDone() {
-    const day = waywarden.day, back = day.on_board || 0;
-    return [quiet("✓", t("all_done"), el("p", {}, t("back_to", { depot: day.depot ? day.depot.name : "" })), back ? el("p", {}, many("on_board", back)) : null)];
+    const day = waywarden.day;
+    return [quiet("✓", t("all_done"), el("p", {}, t("back_to", { depot: day.depot ? day.depot.name : "" })), day.depot ? navigate({ ...day.depot, address: day.depot.name }) : null)];
   }
   function ahead(stop) {
     return [el("section", { class: "ahead" }, el("p", { class: "kicker" }, t(waywarden.day.heading_to === stop.stop_id ? "on_the_way" : "next")),
@@ -193,7 +196,7 @@
   function reasonWords(change) {
     const why = change.reason;
     if (!why) return { cause: change.why + ".", effect: "" };
-    const address = twoLines(addressOf(why.cause_stop))[0];
+    const address = twoLines(change.about || addressOf(why.cause_stop))[0];
     if (why.cause_stop && !address) return { cause: change.why + ".", effect: "" };
     let cause = t("cause_" + why.cause, { n: why.cause_min, address, time: why.cause_ms ? clock(why.cause_ms) : "" });
     if (why.cause_count > 1) cause += " " + many("cause_and", why.cause_count - 1);
@@ -215,8 +218,15 @@
       el("h2", {}, t("change_title"), " ", el("span", { class: "figures" }, t("change_at", { time: clock(change.at_ms) }))),
       el("p", {}, cause), effect ? el("p", { class: "effect" }, effect) : null, el("ol", {}, order),
       el("div", { class: "pair" }, button(t("change_refused"), () => refuse(change), { "data-at": "refuse" }),
-        button(t("change_seen"), () => tell("/api/change", { change_id: change.change_id, answer: "seen", reason: "" }, t("thanks")),
-          { class: "go", "data-at": "seen" })));
+        button(t("change_seen"), () => seen(change), { class: "go", "data-at": "seen" })));
+  }
+  // At a door the door comes first: the change is one line there, and the rest of it a touch away.
+  const changeLine = change => el("button", { type: "button", class: "word-line", "data-at": "change", onclick: () =>
+    sheet(t("change_title"), put => put.body(changeCard(change))) },
+    el("span", {}, el("small", {}, t("change_title")), reasonWords(change).cause), el("span", { "aria-hidden": "true" }, "›"));
+  function seen(change) {
+    waywarden.closeSheet();
+    tell("/api/change", { change_id: change.change_id, answer: "seen", reason: "" }, t("thanks"));
   }
   // As in at_door.js, the agent keeps reasons in English.
   const REFUSALS = [["refuse_nearly_there", "I am nearly at the other one"], ["refuse_customer", "the customer asked me"],
@@ -254,7 +264,7 @@
     if (!day || isLocked || isMoving()) return [];
     const made = [];
     if (day.question) made.push(questionCard(day.question));
-    else if (day.change && stopsToCome().length) made.push(changeCard(day.change));
+    else if (day.change && stopsToCome().length) made.push(day.at_stop ? changeLine(day.change) : changeCard(day.change));
     return [...made, actions()];
   }
 

@@ -45,6 +45,7 @@ DAY: dict[str, Any] = {
 }  # fmt: skip
 CHANGE: dict[str, Any] = {
     "change_id": "c1", "at_ms": NOW_MS - 600_000, "why": "Running 9 min late at Mannerheimintie 5",
+    "about": "Mannerheimintie 5, 00100 Helsinki",
     "before": ["s1", "s2", "s3", "s4", "s5", "s6"], "after": ["s1", "s4", "s2", "s3", "s5", "s6"],
     "reason": {"cause": "late", "cause_min": 9, "cause_stop": "s4", "cause_ms": 0, "cause_count": 1, "moved": 1,
                "effect": "keeps_windows", "effect_count": 2, "effect_min": 0, "worse_count": 1, "worse_min": 4},
@@ -77,6 +78,7 @@ SHEETS: dict[str, tuple[dict[str, Any], tuple[str, ...]]] = {
     "another stop": ({}, ("Pohjoinen Hesperiankatu 15",)),
     "end of shift": ({}, ("Menu", "End the shift")),
     "why keep": ({"change": CHANGE}, ("Keep the old order",)),
+    "what changed": (at(STOPS[0], change=CHANGE), ("New order",)),
     "scan": (at(STOPS[0]), ("Scan 2 parcels",)),
     "sign": (at(STOPS[0], scans=STOPS[0]["parcels"]), ("Sign",)),
     "age": (at(STOPS[3], scans=STOPS[3]["parcels"]), ("Check the age",)),
