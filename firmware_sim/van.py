@@ -30,6 +30,7 @@ from firmware_sim.devices import VanTruth
 from firmware_sim.devices.gnss import GnssFaults
 from firmware_sim.ground import LocalTime
 from firmware_sim.instruments import COMMON_FAULTS, Instruments
+from firmware_sim.led import Led
 from firmware_sim.pagelink import PageLink
 from firmware_sim.person import driver
 from firmware_sim.vehicle import Van
@@ -52,6 +53,7 @@ class VanSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     `number` counts the vans of a day from 0 and decides which mishaps of the named `day` are this van's. `stands_at` is
     where the van stands until the page names its depot; without it GNSS has no fix so long. `board` is the depot's
     screen, as in http://HUB:8080/api/depots/north/board, where the driver reads the code that opens the page.
+    `is_led` is a van whose driver is somebody at the page: it goes where the page says it heads and reports nothing.
     """
 
     name: str
@@ -68,6 +70,7 @@ class VanSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     utc_offset_s: int = 7_200
     stands_at: tuple[float, float] | None = None
     board: str = ""
+    is_led: bool = False
     gnss_hz: float = 5.0
     gnss: GnssFaults = COMMON_FAULTS
 
@@ -104,7 +107,8 @@ class VanProcess:
         self._world: World = world_of(city, settings.seed, LocalTime(settings.utc_offset_s))
         self._day = day_luck(city, settings.seed)
         patience_ms = max(PATIENCE_MS, int(PATIENCE_REAL_S * 1000 * clock.speed))
-        self._wheel = Wheel(driver(self._day, settings.name), self._day.of("wheel", settings.name), patience_ms)
+        wheel = Led if settings.is_led else Wheel
+        self._wheel = wheel(driver(self._day, settings.name), self._day.of("wheel", settings.name), patience_ms)
         self._van: Van | None = None
         self._mishaps = sorted(
             (m for m in BAD_DAYS[settings.day] if m.van in (None, settings.number)), key=lambda m: m.at_hour

@@ -155,6 +155,11 @@ class Van:
         self._begin(self._visit(errand), now_ms)
         self.heading_to = errand.stop_id if self._act is not None else None
 
+    def drive_to(self, errand: Errand, now_ms: int) -> None:
+        """Set off to a stop and stand before its door: whatever is done there is done by somebody else."""
+        self._begin(self._trip(errand), now_ms)
+        self.heading_to = errand.stop_id if self._act is not None else None
+
     def rest(self, duration_s: float, now_ms: int) -> None:
         """Take the break where the van stands."""
         self._begin(self._rest(duration_s), now_ms)
@@ -298,6 +303,13 @@ class Van:
         outcome, reason = yield from self._at_the_door(errand, behind, luck, work)
         yield self._wait("at_door", 0.5 * up_s + 0.8 * way_s + work * 8)
         self._serve_ends(errand, outcome, reason, arrived_ms, began_ms, behind)
+
+    def _trip(self, errand: Errand) -> Iterator[Act]:
+        try:
+            yield from self._get_to(errand, self._world.place(errand.position))
+        except Unreachable:
+            return
+        self.driven.append(errand.stop_id)
 
     def _get_to(self, errand: Errand, goal: Place) -> Iterator[Act]:
         """To the door's parking place; on foot when the van stands there already, or near enough to leave it."""

@@ -74,6 +74,7 @@ class Day(msgspec.Struct, frozen=True):
     done: tuple[Done, ...] = ()
     change: Change | None = None
     question: Question | None = None
+    heading_to: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,7 +140,7 @@ class Wheel:
             # The telephone rings: there is more to do.
             self._goes_home = not (self.remaining(day) and van.turn_back(now_ms))
             return told
-        if van.phase not in ("driving", "held"):
+        if van.phase != "driving":
             self._answer_change(day, now_ms, told)
             self._answer_question(day, told)
         if van.is_free and not told.posts and not self._waits_for(day, now_ms):

@@ -106,12 +106,13 @@ class Check:
                 self._trouble(van)
 
     def _is_due(self, van: str, state: dict[str, Any]) -> bool:
-        """Whether trouble is wanted: soon after leaving, for one van at its first door, and again when nothing came of
-        it though the van got somewhere meanwhile. Who is cut off may be held up where it stands.
+        """Whether trouble is wanted: for who is to be cut off soon after leaving, for the others at their first door,
+        and again when nothing came of it though the van got somewhere meanwhile. Who is cut off may be held up where
+        it stands.
         """
         served = len(state["driven"])
         if van not in self._trouble_at_s:
-            return van != LUCKLESS_VAN or served > 0 or state["phase"] == "at_door"
+            return van == CUT_VAN or served > 0 or state["phase"] == "at_door"
         has_waited = time.monotonic() - self._trouble_at_s[van] > TROUBLE_AGAIN_AFTER_S
         return has_waited and (served > self._served_then[van] or self._luck.cut[van])
 
