@@ -207,6 +207,7 @@ def test_a_change_is_read_and_answered_and_a_break_taken(tab: Tab, van: Van) -> 
     van.push(plan_of([described(houses[k], told=houses[k].told) for k in range(6)]))
     tab.goto(van.url)
     press(tab, "Begin the shift")
+    is_shown(tab, "Set off")
     press(tab, "Menu")
     press(tab, "Take the break")
     is_shown(tab, "On a break")
@@ -336,6 +337,23 @@ def test_the_page_lives_through_a_restart_of_the_agent(tab: Tab, van: Van) -> No
     van.scan("WW:s1/1")
     press(tab, "Handed over")
     van.until(lambda: len(van.visits) == 1)
+
+
+def test_a_kept_page_opens_while_the_agent_is_away_and_shows_nothing_of_the_day(tab: Tab, van: Van) -> None:
+    van.push(plan_of(row_of_houses(3)))
+    tab.goto(van.url)
+    is_shown(tab, "Begin the shift")
+    tab.evaluate("navigator.serviceWorker.ready.then(() => 0)")
+    kept = (
+        "caches.keys().then(names => caches.open(names[0])).then(kept => kept.match('/shell')).then(got => got.text())"
+    )
+    tab.reload()
+    van.sleeps()
+    tab.reload()
+    is_shown(tab, "No contact with the van")
+    assert "s1 street" not in tab.content() + tab.evaluate(kept)
+    van.wakes()
+    is_shown(tab, "Begin the shift")
 
 
 def test_language_and_screen_are_chosen_once(tab: Tab, van: Van) -> None:
