@@ -29,7 +29,7 @@ from shared.runner import Runner
 from shared.steps import Envelope, LinkUp, Row
 from shared.topics import HUB
 from shared.work import Visit
-from tests.agents import MINUTE_MS, MORNING_MS, identity
+from tests.agents import MINUTE_MS, MORNING_MS, identity, place
 from tests.needs import needs
 
 PATIENCE_S = 15.0
@@ -113,9 +113,20 @@ class Van:
     def link_up(self) -> None:
         self.runner.post(LinkUp())
 
-    def fix(self, position: Position, speed_mps: float) -> None:
-        """The satellites say where the van is."""
+    def drives(self) -> None:
+        """The satellites see it go east from the depot for a while."""
+        for k in range(8):
+            self._fix(place(8.0 * k, 0.0), 8.0)
+
+    def stands(self) -> None:
+        """The satellites see it stand."""
+        for _ in range(20):
+            self._fix(place(64.0, 0.0), 0.0)
+
+    def _fix(self, position: Position, speed_mps: float) -> None:
         self.runner.post(Fix(EpochMs(self._clock.now_ms()), position, speed_mps))
+        # A second of the van's time: its speed must fit its places.
+        time.sleep(1.0 / self._clock.speed)
 
     def scan(self, text: str) -> None:
         """The scanner on the van's own wire."""

@@ -309,20 +309,36 @@ def broken_script(route: Route, _: Request) -> None:
 
 
 def test_what_is_said_out_of_reach_is_kept_and_said_once_when_the_van_is_near(tab: Tab, van: Van) -> None:
-    van.push(plan_of(row_of_houses(3)))
+    van.push(plan_of([stop("s1", 400, 0, service="signature"), stop("s2", 800, 0)]))
     tab.goto(van.url)
     press(tab, "Begin the shift")
     arrive_next(tab, "s1 street 1")
     tab.context.set_offline(True)
     type_like_a_scanner(tab, "s1/1")
-    press(tab, "Handed over")
-    is_shown(tab, "kept here until the van is in reach")
+    press(tab, "Sign")
+    sign(tab)
+    is_shown(tab, "3 things are kept here until the van is in reach")
     expect(tab.get_by_role("heading", level=1)).to_have_text("s2 street 1")
     assert van.visits == []
     tab.context.set_offline(False)
     van.until(lambda: len(van.visits) == 1)
     expect(tab.get_by_text("kept here until the van is in reach")).to_have_count(0)
     assert (van.visits[0].stop_id, van.visits[0].proof.scanned) == ("s1", ("WW:s1/1",))
+    assert van.visits[0].proof.signature is not None
+    assert tab.evaluate("localStorage.getItem('waywarden.outbox')") is None
+
+
+def test_while_the_van_drives_nothing_can_be_pressed(tab: Tab, van: Van) -> None:
+    van.push(plan_of(row_of_houses(3)))
+    tab.goto(van.url)
+    press(tab, "Begin the shift")
+    arrive_next(tab, "s1 street 1")
+    expect(tab.locator("button:visible")).not_to_have_count(0)
+    van.drives()
+    expect(tab.locator("button:visible, a:visible")).to_have_count(0)
+    expect(tab.get_by_role("heading", level=1)).to_have_text("s1 street 1")
+    van.stands()
+    expect(tab.get_by_role("button", name="Scan 1 parcel")).to_be_visible()
 
 
 def test_the_page_lives_through_a_restart_of_the_agent(tab: Tab, van: Van) -> None:
