@@ -19,7 +19,7 @@ import tomli_w
 from deploy.days.make_orders import write_orders
 from deploy.demo.pages import DriverPage
 from deploy.stack import DidNotStart, Stack, free_ports
-from shared.citymap import CityMap, shipped_city
+from shared.citymap import CityMap, OffTheMap, shipped_city
 from shared.clock import SETTING, Clock
 from shared.quantities import Position
 from shared.reckoning import DayFigures
@@ -34,6 +34,9 @@ SHIFT = ("07:30", "15:00")
 STEM_S = 900
 DEPOT_BEARING = Position(0.115, 0.085)
 """From the gateway to a depot at the edge of town: about 13 km, a quarter of an hour on the ring road."""
+
+LOCKERS_AT = (0.3, 0.5, 0.7)
+"""Shares of the way from the town's south-western to its north-eastern corner."""
 
 HELSINKI_ORDERS = Path(__file__).parents[1] / "days" / "helsinki-orders.csv"
 DEPOT = "depot"
@@ -229,6 +232,7 @@ class Stage:
             "zone": self.wish.zone,
             "day": DAY,
             "notices": self._notice_settings(),
+            "lockers": _lockers(city),
             "key_file": str(self._folder / "hub.key"),
             "solver_s": 3.0,
             "solver_seed": self.wish.seed,
@@ -317,6 +321,21 @@ def _nearest_edge_of_town(city: CityMap, towards: Position) -> Position:
     squared = (city.node_lat[core] - towards.lat) ** 2 + ((city.node_lon[core] - towards.lon) * 0.5) ** 2
     node = core[int(squared.argmin())]
     return Position(float(city.node_lat[node]), float(city.node_lon[node]))
+
+
+def _lockers(city: CityMap) -> list[dict[str, Any]]:
+    """Invented parcel lockers, where the map has streets for them: what a failed visit may end in."""
+    south, west, north, east = city.bounds
+    found = []
+    for number, share in enumerate(LOCKERS_AT, start=1):
+        wanted = Position(south + (north - south) * share, west + (east - west) * share)
+        try:
+            place = city.snap(wanted).position
+        except OffTheMap:
+            continue
+        locker = {"id": f"locker-{number}", "name": f"Parcel locker {number}", "position": [place.lat, place.lon]}
+        found.append(locker)
+    return found
 
 
 def _zone(name: str) -> ZoneInfo:
