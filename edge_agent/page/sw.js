@@ -11,23 +11,22 @@ self.addEventListener("install", event => {
 self.addEventListener("activate", event => {
   event.waitUntil(caches.keys()
     .then(names => Promise.all(names.filter(name => name !== KEPT).map(name => caches.delete(name))))
+    // The page is asked for while this worker still wakes.
+    .then(() => self.registration.navigationPreload && self.registration.navigationPreload.enable())
     .then(() => self.clients.claim()));
 });
 self.addEventListener("fetch", event => {
   const url = new URL(event.request.url);
   if (event.request.method !== "GET" || url.origin !== location.origin || url.pathname.startsWith("/api/")) return;
-  if (event.request.mode === "navigate") event.respondWith(pageOrShell(event.request));
+  if (event.request.mode === "navigate") event.respondWith(pageOrShell(event));
   else event.respondWith(caches.match(event.request).then(kept => kept || fetch(event.request)));
 });
 
-async function pageOrShell(request) {
-  const patience = new AbortController();
-  const timer = setTimeout(() => patience.abort(), 4000);
+async function pageOrShell(event) {
+  const late = new Promise((_, giveUp) => setTimeout(giveUp, 4000));
   try {
-    return await fetch(request, { signal: patience.signal });
+    return await Promise.race([event.preloadResponse, late]) || await Promise.race([fetch(event.request), late]);
   } catch (away) {
     return (await caches.match("/shell")) || Response.error();
-  } finally {
-    clearTimeout(timer);
   }
 }

@@ -180,7 +180,10 @@ class Stage:
     """A page that shows the days a test gives it, in any state."""
 
     def __init__(self, now_ms: int) -> None:
-        def ask(_: Any) -> "Future[Any]":
+        self.said: list[Any] = []
+
+        def ask(event: Any) -> "Future[Any]":
+            self.said.append(getattr(event, "said", event))
             answer: Future[Any] = Future()
             answer.set_result(Reply(200))
             return answer

@@ -9,6 +9,7 @@ from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-unt
 from playwright.sync_api import Browser, Playwright, expect
 from playwright.sync_api import Page as Tab
 
+from edge_agent.dialogue import ChangeSaid
 from edge_agent.page.assets import LANGUAGES, words_of
 from edge_agent.reasons import Cause, Effect
 from shared.work import OVERRIDE_REASONS, Outcome
@@ -172,6 +173,24 @@ def test_why_the_order_changed_is_said_in_the_drivers_language(
     show(tab, stage, {"change": CHANGE}, language=language)
     shown = tab.locator("footer").inner_text()
     assert [words for words in said if words not in shown] == []
+
+
+def test_a_change_is_taken_or_turned_down_with_a_reason(tab: Tab, stage: Stage) -> None:
+    show(tab, stage, {"change": CHANGE})
+    tab.get_by_role("button", name="Keep the old order").click()
+    with tab.expect_response("**/api/change"):
+        tab.get_by_role("button", name="The customer asked me").click()
+    assert stage.said[-1] == ChangeSaid("c1", "refused", "the customer asked me")
+
+
+def test_at_a_door_a_change_is_one_line_until_it_is_touched(tab: Tab, stage: Stage) -> None:
+    show(tab, stage, at(STOPS[0], change=CHANGE))
+    expect(tab.get_by_role("button", name="All right")).to_have_count(0)
+    tab.get_by_role("button", name="New order Running 9 min late at Mannerheimintie 5").click()
+    with tab.expect_response("**/api/change"):
+        tab.get_by_role("button", name="All right").click()
+    assert stage.said[-1] == ChangeSaid("c1", "seen")
+    expect(tab.locator("dialog[open]")).to_have_count(0)
 
 
 def test_a_reader_hears_of_a_new_order_and_a_new_next_stop(tab: Tab, stage: Stage) -> None:
