@@ -24,10 +24,24 @@ class Json(Response):
 
 def read(body: Mapping[str, Any], kind: type[T]) -> T:
     """The body as a value. Raises Problem 422, which says what was found and expected."""
+    _refuse_unwritable(body)
     try:
         return msgspec.convert(body, kind)
     except msgspec.ValidationError as wrong:
         raise Problem(422, str(wrong)) from None
+
+
+def _refuse_unwritable(body: Mapping[str, Any]) -> None:
+    """Raises Problem 422 for what Python's JSON reads and nobody can write down again: half a surrogate pair (RFC 8259,
+    8.2), NaN, infinity. The core would meet it in its commit, and the process would end.
+    """
+    try:
+        json.dumps(body, ensure_ascii=False, allow_nan=False).encode()
+    except (ValueError, RecursionError) as wrong:
+        # The error's own words hold the text.
+        raise Problem(
+            422, f"the body cannot be kept ({type(wrong).__name__}), expected Unicode text and finite numbers: send it so"
+        ) from None
 
 
 def found(what: T | None, why_not: str) -> T:

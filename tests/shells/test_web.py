@@ -285,6 +285,33 @@ def test_garbage_in_a_body_is_refused_by_name_and_the_hub_lives(hub: HubProcess,
     assert hub.get("/healthz") == {"status": "live"}
 
 
+HALF_A_PAIR = b'"\\ud800 Matti"'
+"""JSON may hold it (RFC 8259, 8.2), UTF-8 may not: whoever writes it down fails."""
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("POST", "/api/day/plan", b'{"by": %s}'),
+        ("POST", "/api/roads/closures", b'{"ways": [WAY], "why": %s, "by": "anna"}'),
+        ("POST", "/api/roads/closures", b'{"ways": [WAY], "why": "flood", "by": %s}'),
+        ("POST", "/api/promises/A-001/window",
+         b'{"opens": "2026-03-03T10:00+02:00", "closes": "2026-03-03T14:00+02:00", "by": %s}'),
+        ("POST", "/api/customers/nobody/forget", b'{"by": %s}'),
+        ("PUT", "/api/customers/half", b'{"name": "Half", "by": %s}'),
+        ("PUT", "/api/vehicles/van-9", b'{"depot": "north", "shift_to": %s}'),
+        ("POST", "/api/orders/A-001/link", b'{"days": NaN, "x": %s}'),
+    ],
+)  # fmt: skip
+def test_text_nobody_can_write_down_ends_no_process(hub: HubProcess, method: str, path: str, body: bytes) -> None:
+    way = hub.get("/api/roads/ways", near="60.1699,24.9384")[0]["way"]
+    written = (body % HALF_A_PAIR).replace(b"WAY", b"%d" % way)
+    answer = hub.http.request(method, path, content=written, headers={"Content-Type": "application/json"})
+    assert is_problem(answer, 422)
+    assert "Matti" not in answer.text
+    assert hub.get("/healthz") == {"status": "live"}
+
+
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.binary(max_size=80) | st.text(max_size=80).map(str.encode))
 def test_garbage_as_a_table_is_refused_by_name_and_the_hub_lives(hub: HubProcess, body: bytes) -> None:
