@@ -31,6 +31,8 @@ __all__ = ["CertificateUnusable", "Page", "PortTaken", "Refused"]
 
 LONG_POLL_S = 20.0
 ANSWER_WITHIN_S = 10.0
+LOOK_UP_S = 0.1
+"""How often the listener looks whether it should stop."""
 MOST_READERS = 64
 """Connections at once: a driver, a few technicians, and room for browsers that keep several open."""
 
@@ -89,7 +91,7 @@ class Page:
             # The handshake belongs to the connection's own thread: a client that never shakes hands stops nobody.
             self._server.socket = tls.wrap_socket(self._server.socket, server_side=True, do_handshake_on_connect=False)
         self.port = int(self._server.server_address[1])
-        self._thread = threading.Thread(target=self._server.serve_forever, name="page", daemon=True)
+        self._thread = threading.Thread(target=self._server.serve_forever, args=(LOOK_UP_S,), name="page", daemon=True)
 
     def start(self) -> None:
         """Begin to answer."""

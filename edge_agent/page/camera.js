@@ -3,7 +3,7 @@
 "use strict";
 (() => {
   const { t, el, parts, postBytes, fileButton, feel } = waywarden;
-  const LIVE_POINTS = 960 * 640, PHOTO_POINTS = 1900000, PAUSE_MS = 120;
+  const LIVE_POINTS = 960 * 640, PHOTO_POINTS = 1900000, PAUSE_MS = 120, FOUND_PAUSE_MS = 700;
 
   function grey(source, width, height, most) {
     const scale = Math.min(1, Math.sqrt(most / (width * height)));
@@ -59,7 +59,12 @@
           const got = await ask(grey(video, video.videoWidth, video.videoHeight, LIVE_POINTS));
           if (isOver) break;
           if (got === null) { tell(t("scan_away")); await new Promise(go => setTimeout(go, 1500)); }
-          else if (got.status < 300) { tell(""); found(got.body); }
+          else if (got.status < 300) {
+            tell("");
+            found(got.body);
+            // The next label is not there yet.
+            await new Promise(go => setTimeout(go, FOUND_PAUSE_MS));
+          }
         }
         await new Promise(go => setTimeout(go, PAUSE_MS));
       }
