@@ -187,7 +187,8 @@ def run(settings: SettingsFile = Path("hub.toml")) -> None:
     host, port = listening.getsockname()[:2]
     log("hub_up", url=f"http://{host}:{port}", region=read.region, store=read.store, pid=os.getpid())
     server = _Server(
-        uvicorn.Config(hub.web, log_level="warning", access_log=False, lifespan="off", timeout_graceful_shutdown=2)
+        # Its report of a failed request repeats the error's words, which may be somebody's: the hub logs its own.
+        uvicorn.Config(hub.web, log_level="critical", access_log=False, lifespan="off", timeout_graceful_shutdown=2)
     )
     try:
         server.run(sockets=[listening])

@@ -243,15 +243,17 @@ class Roads:
         return self._snaps[position]
 
     def _snapped(self, places: Sequence[Place], names: Sequence[str]) -> list[Snap]:
-        snaps, missed = [], {}
+        snaps, missed = [], []
         for place, name in zip(places, names, strict=True):
             try:
                 snaps.append(self._snap(_on_map(place)))
-            except OffTheMap as trouble:
-                missed[name] = str(trouble)
+            except OffTheMap:
+                # Not the place itself: the reason may come to stand in a record, and a place is somebody's home.
+                missed.append(name)
         if missed:
-            reasons = "; ".join(f"{name}: {reason}" for name, reason in missed.items())
-            raise StopsUnreachable(tuple(missed), f"{len(missed)} of {len(places)} places are off the map. {reasons}")
+            raise StopsUnreachable(
+                tuple(missed), f"{len(missed)} of {len(places)} places are off the map: {', '.join(missed)}"
+            )
         return snaps
 
     def _one_hour(self, streets: Streets, places: Sequence[Place], snaps: Sequence[Snap], hour: int) -> Floats:

@@ -13,7 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any
 
 from shared.clock import Clock
-from shared.logs import log
+from shared.logs import log, told
 from shared.steps import Core, Envelope, Job, JobFailed, Now, Store, step
 
 __all__ = ["JobFailed", "Runner"]
@@ -69,7 +69,7 @@ class Runner:
             while not self._is_stopping:
                 self._step(self._gather())
         except BaseException as broken:
-            log("step_failed", error=repr(broken), then="the process ends and wakes from disk")
+            log("step_failed", error=told(broken), then="the process ends and wakes from disk")
             raise
         finally:
             self._pool.shutdown(wait=False, cancel_futures=True)
@@ -122,5 +122,5 @@ class Runner:
         try:
             self.post(self._work(job))
         except Exception as failed:  # noqa: BLE001 - the outermost loop of a job: whatever failed, the core hears of it.
-            log("job_failed", job=type(job).__name__, need=job.need, error=repr(failed))
-            self.post(JobFailed(job, repr(failed)))
+            log("job_failed", job=type(job).__name__, need=job.need, error=told(failed))
+            self.post(JobFailed(job, told(failed)))

@@ -39,9 +39,8 @@ def _refuse_unwritable(body: Mapping[str, Any]) -> None:
         json.dumps(body, ensure_ascii=False, allow_nan=False).encode()
     except (ValueError, RecursionError) as wrong:
         # The error's own words hold the text.
-        raise Problem(
-            422, f"the body cannot be kept ({type(wrong).__name__}), expected Unicode text and finite numbers: send it so"
-        ) from None
+        found = f"the body cannot be kept ({type(wrong).__name__})"
+        raise Problem(422, f"{found}, expected Unicode text and finite numbers: send it so") from None
 
 
 def found(what: T | None, why_not: str) -> T:

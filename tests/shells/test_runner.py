@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from shared.clock import Clock
+from shared.logs import told
 from shared.quantities import EpochMs
 from shared.runner import JobFailed, Runner
 from shared.steps import Consequences, Envelope, Job, Now, Row, Saved, Wake
@@ -99,6 +100,30 @@ def test_a_job_that_fails_is_an_event_too(runner: Runner, core: Echo) -> None:
     runner.ask("work that fails").result(PATIENCE_S)
     while not any(isinstance(event, JobFailed) for event in core.heard):
         runner.ask("and now").result(PATIENCE_S)
+
+
+def test_what_a_library_says_of_a_text_is_neither_kept_nor_logged(capfd: pytest.CaptureFixture[str]) -> None:
+    core = Echo()
+
+    def work(_: Job) -> None:
+        "Anna \ud800".encode()
+
+    running = Runner(core, Diary([]), Clock.real(), lambda _: True, work)
+    thread = threading.Thread(target=running.run)
+    thread.start()
+    running.ask("work").result(PATIENCE_S)
+    while not any(isinstance(event, JobFailed) for event in core.heard):
+        running.ask("and now").result(PATIENCE_S)
+    running.stop()
+    thread.join()
+    (why,) = (event.why for event in core.heard if isinstance(event, JobFailed))
+    assert why.startswith("UnicodeEncodeError at test_runner.py:")
+    assert "Anna" not in why + capfd.readouterr().err
+
+
+def test_what_we_and_the_system_say_of_an_error_is_kept() -> None:
+    assert told(OSError("no space left on device")) == "OSError: no space left on device"
+    assert told(KeyError("Anna")) == "KeyError"
 
 
 def test_when_the_disk_does_not_take_it_nothing_is_sent_and_the_run_ends() -> None:
