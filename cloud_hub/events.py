@@ -243,7 +243,7 @@ class LegTimesFound(msgspec.Struct, frozen=True):
     legs: LegTimes
 
 
-NoticeState = Literal["due", "waiting_quiet", "delivered", "given_up", "kept", "superseded", "opted_out"]
+NoticeState = Literal["due", "waiting_quiet", "delivered", "given_up", "kept", "superseded", "opted_out", "forgotten"]
 
 
 class Notice(msgspec.Struct, frozen=True):
@@ -255,10 +255,10 @@ class Notice(msgspec.Struct, frozen=True):
     a locker.
 
     `state` is due, waiting_quiet (until `not_before_ms`, for people sleep), delivered, given_up, kept (no channel that
-    is on reaches the customer, or none was agreed to), superseded (a newer one made it useless) or opted_out (the
-    customer wants none). `channels` are those still to be tried, the present one first; `channel` is the one that
-    delivered it. `attempts` counts those by the present channel. Until `needed_by_ms`, when there is such an instant,
-    the customer has to know.
+    is on reaches the customer, or none was agreed to), superseded (a newer one made it useless), opted_out (the
+    customer wants none) or forgotten (with the customer). `channels` are those still to be tried, the present one
+    first; `channel` is the one that delivered it. `attempts` counts those by the present channel. Until `needed_by_ms`,
+    when there is such an instant, the customer has to know.
     """
 
     notice_id: str

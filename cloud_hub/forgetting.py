@@ -13,6 +13,7 @@ from cloud_hub.amendments import Amendments
 from cloud_hub.chains import Chains, Hand
 from cloud_hub.events import Answer, ForgetAsked
 from cloud_hub.fleet import Order, StopRecord
+from cloud_hub.mailbag import Mailbag
 from cloud_hub.memory import Memory
 from cloud_hub.nextstep import DECIDING
 from cloud_hub.post import Post
@@ -42,11 +43,14 @@ NOBODY = "\0"
 class Forgetting:
     """Who is forgotten, when, and everything that has to go with them."""
 
-    def __init__(self, memory: Memory, chains: Chains, post: Post, amendments: Amendments, keep_days: int) -> None:
+    def __init__(
+        self, memory: Memory, chains: Chains, post: Post, mailbag: Mailbag, amendments: Amendments, keep_days: int
+    ) -> None:
         """`keep_days` is how long a customer is remembered after the last order has ended; 0 for ever."""
         self._memory = memory
         self._chains = chains
         self._post = post
+        self._mailbag = mailbag
         self._amendments = amendments
         self._keep_days = keep_days
         self._next_look_ms = 0
@@ -178,6 +182,8 @@ class Forgetting:
         for record in records:
             why = "" if record.state == "done" else "its customer is forgotten"
             memory.change_stop(record, visits=tuple(map(scrubbed_visit, record.visits)), why_waiting=why)
+        for order_id in order_ids:
+            self._mailbag.forget(order_id, now)
         self._clear_books(order_ids, stop_ids)
         self._post.unsay(lambda command: scrubbed_command(command, stop_ids))
         for van, theirs in vans.items():
@@ -222,9 +228,6 @@ class Forgetting:
         for key, wish in list(memory.said_wishes.items()):
             if wish.order_id in order_ids:
                 memory.said_wishes.drop(key)
-        for key, notice in list(memory.due_notices.items()):
-            if notice.order_id in order_ids:
-                memory.due_notices.drop(key)
         for key, plan in list(memory.plans.items()):
             memory.plans.put(key, scrubbed_plan(plan, stop_ids))
         for key, amendment in list(memory.amendments.items()):

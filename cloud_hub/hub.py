@@ -128,7 +128,7 @@ class HubCore:
         )  # fmt: skip
         self._amendments = Amendments(memory, chains, post, self._dayplan, attempts, identity.zone)
         self._wishes = Wishes(memory, chains, book, self._mailbag, self._amendments, rule, face)
-        self._forgetting = Forgetting(memory, chains, post, self._amendments, identity.keep_days)
+        self._forgetting = Forgetting(memory, chains, post, self._mailbag, self._amendments, identity.keep_days)
         self._redelivery = Redelivery(
             memory, chains, self._mailbag, self._amendments, attempts,
             rule=identity.redelivery, costs=identity.costs, lockers=identity.lockers, told_by=rule,

@@ -107,7 +107,11 @@ class Mailbag:
             place=place,
             needed_by_ms=_needed_by(promise, kind, next_step, now),
         )
+        if kind == "changed" and self._has_unheard_day(promise):
+            notice = _as_first(notice)
         self.over(promise.order_id, now)
+        if self._memory.orders[promise.order_id].is_forgotten:
+            return self._end(notice, "forgotten", "", now)
         channels, state, answer = self._way_to(notice, customer)
         notice = msgspec.structs.replace(notice, channels=channels)
         if state != "due":
@@ -117,10 +121,16 @@ class Mailbag:
     def over(self, order_id: OrderId, now: Now) -> None:
         """What still waits for this order says nothing any more. One that is just being sent is left to its answer."""
         for notice_id in sorted(self._of_order.get(order_id, ())):
-            notice = self._kept(notice_id)
-            if notice is not None and not self._attempts.is_running(notice_id):
+            if not self._attempts.is_running(notice_id):
                 self._attempts.settle(notice_id)
-                self._end(notice, "superseded", "something newer is known", now)
+                self._end(self._memory.due_notices[notice_id], "superseded", "something newer is known", now)
+
+    def forget(self, order_id: OrderId, now: Now) -> None:
+        """Nobody is left to tell: whatever waits for this order ends here, also what is just being sent."""
+        for notice_id in sorted(self._of_order.get(order_id, ())):
+            self._sending.pop(notice_id, None)
+            self._attempts.settle(notice_id)
+            self._end(self._memory.due_notices[notice_id], "forgotten", "", now)
 
     def jobs(self, now: Now) -> Iterable[NoticeWanted]:
         """Notices to send now."""
@@ -130,9 +140,9 @@ class Mailbag:
                 return
             if not self._attempts.may_begin(key, now.real_ms):
                 continue
-            notice = self._kept(key)
-            if notice is None:
-                continue
+            notice = self._memory.due_notices[key]
+            if not self._of_order[notice.order_id].isdisjoint(self._sending):
+                continue  # What one customer is told arrives in the order in which it is true.
             customer = self._customer(notice.order_id)
             channels, state, answer = self._way_to(notice, customer)
             if state == "due" and notice.kind != "missed" and notice.told.closes_ms < now.domain_ms:
@@ -174,6 +184,7 @@ class Mailbag:
         if self._is_stale(tried):
             self._attempts.settle(event.need)
             self._end(tried, "superseded", event.answer, now)
+            self._begin_with_the_next(tried)
         elif not event.is_final and tried.attempts < most:
             self._attempts.fail(event.need, now.real_ms)
             self._put(tried)
@@ -218,9 +229,7 @@ class Mailbag:
 
     def _wake_up(self, now: Now) -> None:
         for key in [key for key, not_before_ms in self._asleep.items() if not_before_ms <= now.domain_ms]:
-            notice = self._kept(key)
-            if notice is not None:
-                self._put(msgspec.structs.replace(notice, state="due"))
+            self._put(msgspec.structs.replace(self._memory.due_notices[key], state="due"))
 
     def _go_on(self, tried: Notice, now: Now) -> None:
         """By the next channel; given up when there is none."""
@@ -231,6 +240,23 @@ class Mailbag:
         self._memory.counts[f"notices.fell_back_to_{left[0]}"] += 1
         self._put(self._or_asleep(msgspec.structs.replace(tried, channels=left, attempts=0), now))
 
+    def _has_unheard_day(self, promise: Promise) -> bool:
+        """Whether the first window of this visit still waits to be told."""
+        waiting = (self._memory.due_notices[key] for key in self._of_order.get(promise.order_id, ()))
+        return any(
+            notice.kind == "day" and notice.stop_id == promise.stop_id
+            for notice in waiting
+            if not self._attempts.is_running(notice.notice_id)
+        )
+
+    def _begin_with_the_next(self, unheard: Notice) -> None:
+        """Who never heard the first window hears the newer one that waits as the first."""
+        for key in sorted(self._of_order.get(unheard.order_id, ())) if unheard.kind == "day" else ():
+            notice = self._memory.due_notices[key]
+            is_news = notice.kind == "changed" and notice.stop_id == unheard.stop_id
+            if is_news and not self._attempts.is_running(key):
+                self._put(_as_first(notice))
+
     def _is_stale(self, notice: Notice) -> bool:
         """Whether something newer waits for this order, or the van has been there."""
         promise = self._memory.promises.get(notice.stop_id)
@@ -238,16 +264,6 @@ class Mailbag:
         return is_served or len(self._of_order.get(notice.order_id, ())) > 1
 
     # Keeping.
-
-    def _kept(self, key: str) -> Notice | None:
-        """A notice that waits; None when whom it was for has been forgotten, and with them the notice."""
-        notice = self._memory.due_notices.get(key)
-        if notice is None:
-            self._ready.pop(key, None)
-            self._asleep.pop(key, None)
-            for waiting in self._of_order.values():
-                waiting.discard(key)
-        return notice
 
     def _keep_receipt(self, notice: Notice, event: NoticeDelivered | NoticeFailed, now: Now) -> None:
         is_delivered = isinstance(event, NoticeDelivered)
@@ -286,6 +302,11 @@ class Mailbag:
             if not waiting:
                 self._of_order.pop(notice.order_id, None)
         return notice
+
+
+def _as_first(notice: Notice) -> Notice:
+    """Who has not heard of the first window is not told that it changed, nor why."""
+    return msgspec.structs.replace(notice, kind="day", why="")
 
 
 def _needed_by(promise: Promise, kind: NoticeKind, next_step: NextStep, now: Now) -> EpochMs | None:

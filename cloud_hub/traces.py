@@ -194,7 +194,7 @@ def _swept_notice(document: bytes, traces: Traces) -> bytes:
         return document
     left = {field: said for field, said in notice.items() if field in KEPT_OF_A_NOTICE} | {"sentence": ""}
     if left.get("state") in ("due", "waiting_quiet"):
-        left["state"] = "given_up"  # There is nobody to tell any more.
+        left["state"] = "forgotten"
     return _json.encode(left)
 
 

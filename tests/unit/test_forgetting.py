@@ -128,6 +128,7 @@ def test_a_customer_is_forgotten_everywhere_and_the_figures_stay() -> None:
     assert {notice.order_id for notice in hub.documents("notices_due", Notice).values()} <= {"order-2"}
     kept = hub.documents("orders", Order)["order-1"]
     assert (kept.is_forgotten, kept.stop.slot) == (True, annas(1).stop.slot)  # type: ignore[union-attr]  # Both have.
+    assert {n.state for n in hub.documents("notices", Notice).values() if n.order_id == "order-1"} == {"forgotten"}
     assert "Street 2" in hub.everything()
     assert [decision.kind for decision in hub.decisions()].count("person_forgotten") == 1
 

@@ -204,10 +204,33 @@ def test_a_webhook_leaves_at_any_hour() -> None:
 def test_a_newer_notice_of_the_order_makes_one_that_waits_useless() -> None:
     hub, _ = hub_with(MAIJA, hour=5.25)
     hub.take(WindowAsked(OrderId("order-1"), window(13, 14), "anna"))
-    assert [notice.state for notice in notices(hub)] == ["superseded"]
-    assert [notice.state for notice in notices(hub, "changed")] == ["waiting_quiet"]
+    assert [notice.state for notice in notices(hub)] == ["superseded", "waiting_quiet"]
     hub.hour = 7.0
-    assert [job.notice.kind for job in wanted(hub.take())] == ["changed"]
+    assert [job.notice.told for job in wanted(hub.take())] == [window(13, 14)]
+
+
+def test_who_has_not_heard_the_first_window_is_not_told_that_it_changed() -> None:
+    hub, made = hub_with(MAIJA)
+    hub.take(NoticeFailed(wanted(made)[0].need, "451", False))
+    hub.take(WindowAsked(OrderId("order-1"), window(13, 14), "anna"))
+    assert [(notice.state, notice.why) for notice in notices(hub)] == [("superseded", ""), ("due", "")]
+    assert notices(hub, "changed") == []
+
+
+def test_a_first_window_that_fails_while_a_newer_one_waits_makes_the_newer_one_the_first() -> None:
+    hub, made = hub_with(MAIJA)
+    hub.take(WindowAsked(OrderId("order-1"), window(13, 14), "anna"))
+    assert [notice.kind for notice in notices(hub, "changed")] == ["changed"]
+    made = hub.take(NoticeFailed(wanted(made)[0].need, "451", False))
+    assert [notice.state for notice in notices(hub)] == ["superseded", "due"]
+    assert [(job.notice.told, job.channel) for job in wanted(made)] == [(window(13, 14), "sms")]
+
+
+def test_a_window_told_for_good_changes_by_that_name() -> None:
+    hub, made = hub_with(MAIJA)
+    hub.take(NoticeDelivered(wanted(made)[0].need, "250"))
+    hub.take(WindowAsked(OrderId("order-1"), window(13, 14), "anna"))
+    assert [notice.why for notice in notices(hub, "changed")] == ["shop_asked"]
 
 
 def test_a_notice_just_being_sent_is_left_to_its_answer_and_not_repeated_once_something_newer_is_known() -> None:
@@ -215,7 +238,9 @@ def test_a_notice_just_being_sent_is_left_to_its_answer_and_not_repeated_once_so
     hub.take(WindowAsked(OrderId("order-1"), window(13, 14), "anna"))
     assert [notice.state for notice in notices(hub)] == ["due"]
     hub.take(NoticeFailed(wanted(made)[0].need, "451", False))
-    assert [notice.state for notice in notices(hub)] == ["superseded"]
+    assert [(notice.state, notice.told == window(13, 14)) for notice in notices(hub)] == [
+        ("superseded", False), ("due", True)
+    ]  # fmt: skip
 
 
 def test_a_window_that_is_over_is_told_to_nobody() -> None:
@@ -231,11 +256,20 @@ def test_who_is_forgotten_is_told_nothing_and_the_bag_goes_on_without_them(hour:
     hub, made = hub_with(MAIJA, hour=hour)
     hub.take(*(NoticeFailed(job.need, "451", False) for job in wanted(made)))
     assert hub.take(ForgetAsked("C-1", "anna", even_open=True)).answers[0].is_done
+    assert {notice.state for notice in notices(hub)} == {"forgotten"}
     hub.hour, hub.real_ms = 8.0, 60_000
     assert wanted(hub.take()) == []
     assert hub.rooms["notices_due"] == {}
     hub.plan([order(2)], [10.0])
     assert {notice.order_id for notice in hub.documents("notices_due", Notice).values()} == {"order-2"}
+
+
+def test_an_answer_that_comes_after_its_customer_was_forgotten_changes_nothing() -> None:
+    hub, made = hub_with(MAIJA)
+    hub.take(ForgetAsked("C-1", "anna", even_open=True))
+    hub.take(NoticeDelivered(wanted(made)[0].need, "250 maija@example.fi"))
+    assert [notice.state for notice in notices(hub)] == ["forgotten"]
+    assert receipts(hub) == []
 
 
 def test_nothing_is_told_after_the_visit() -> None:
