@@ -88,7 +88,10 @@ class Hub:
             sign=signer.sign,
         )
         self._runner = Runner(self._core, shown, clock, self._link.publish, jobs.do, workers=JOB_WORKERS)
-        self._lane = FastLane(settings.broker, settings.region, self._telemetry_store, self._core.knows)
+        self._lane = FastLane(
+            settings.broker, settings.region, self._telemetry_store, self._core.knows,
+            settings.privacy.telemetry_days, clock.now_ms,
+        )  # fmt: skip
         self._thread = threading.Thread(target=self._runner.run_or_die, name="core", daemon=True)
         geocoder = Geocoder(roads.city.addresses)
         desk = Desk(

@@ -65,9 +65,12 @@ class LockerSetting(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Privacy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """How long people are remembered: a customer is forgotten `keep_days` after the last order ended, 0 for never."""
+    """How long people are remembered: a customer is forgotten `keep_days` after the last order ended, what the vans
+    measured (their places among it: drivers' tracks) after `telemetry_days`; 0 for never.
+    """
 
     keep_days: Annotated[int, msgspec.Meta(ge=0, le=3650)] = 90
+    telemetry_days: Annotated[int, msgspec.Meta(ge=0, le=3650)] = 30
 
 
 class HubSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

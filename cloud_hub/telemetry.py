@@ -1,7 +1,8 @@
 """The fast lane: raw readings from the broker to the store, past the core.
 
 Batches are taken in any order. Everything that waits is committed together, and only then acknowledged: the unbroken
-run so far, and what lies beyond it. A batch that comes twice finds its ledger row and changes nothing.
+run so far, and what lies beyond it. A batch that comes twice finds its ledger row and changes nothing. Readings older
+than the settings allow are erased at the start and once a day, a slice between two commits at a time.
 """
 
 import queue
@@ -25,6 +26,10 @@ MOST_WAITING = 4_096
 """Batches that may wait for a commit; what comes on top is dropped and, being unacknowledged, sent again."""
 
 MOST_TOGETHER = 512
+DAY_MS = 24 * 3_600_000
+LOOK_S = 30.0
+"""How often a lane on which nothing comes looks whether a day has passed."""
+
 MOST_BEYOND = 256
 """Numbers beyond the unbroken run that one acknowledgement names; the rest is named by later ones."""
 
@@ -35,11 +40,24 @@ _LAST = None
 class FastLane:
     """One link of its own and one thread that commits."""
 
-    def __init__(self, url: str, region: str, store: TelemetryStore, is_known: Callable[[AgentId], bool]) -> None:
-        """`is_known` says whether this agent is ours: readings of strangers are refused. Raises mqtt.BrokerUrlWrong."""
+    def __init__(
+        self,
+        url: str,
+        region: str,
+        store: TelemetryStore,
+        is_known: Callable[[AgentId], bool],
+        keep_days: int = 0,
+        now_ms: Callable[[], int] = lambda: 0,
+    ) -> None:
+        """`is_known` says whether this agent is ours: readings of strangers are refused. Readings are kept for
+        `keep_days` before `now_ms()`, 0 for ever. Raises mqtt.BrokerUrlWrong.
+        """
         self._region = region
         self._store = store
         self._is_known = is_known
+        self._keep_ms = keep_days * DAY_MS
+        self._now_ms = now_ms
+        self._next_sweep_ms = 0
         self._waiting: queue.Queue[Segment | None] = queue.Queue(MOST_WAITING)
         self._taken: dict[tuple[AgentId, str], _Run] = {}
         self.counts: Counter[str] = Counter()
@@ -90,7 +108,14 @@ class FastLane:
         return Segment(batch.sender, batch.boot, batch.seq, from_ms, to_ms, samples, thinned, heard.payload)
 
     def _commit_for_ever(self) -> None:
-        while (first := self._waiting.get()) is not _LAST:
+        while True:
+            is_old_left = self._sweep()
+            try:
+                first = self._waiting.get(timeout=0 if is_old_left else LOOK_S)
+            except queue.Empty:
+                continue
+            if first is _LAST:
+                return
             batch = [first]
             is_last = False
             while len(batch) < MOST_TOGETHER and not self._waiting.empty():
@@ -102,6 +127,21 @@ class FastLane:
             self._commit(batch)
             if is_last:
                 return
+
+    def _sweep(self) -> bool:
+        """Erase a slice of what is older than may be kept, once a day; whether there is more."""
+        now_ms = self._now_ms()
+        if not self._keep_ms or now_ms < self._next_sweep_ms:
+            return False
+        try:
+            erased = self._store.forget(now_ms - self._keep_ms, MOST_TOGETHER)
+        except Exception as broken:  # noqa: BLE001 - as in `_commit`; what is too old waits until tomorrow.
+            log("telemetry_sweep_failed", error=repr(broken), then="tried again tomorrow")
+            erased = 0
+        self.counts["erased"] += erased
+        if not erased:
+            self._next_sweep_ms = now_ms + DAY_MS
+        return bool(erased)
 
     def _commit(self, batch: list[Segment]) -> None:
         runs = {(segment.sender, segment.boot): None for segment in batch}

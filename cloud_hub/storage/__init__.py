@@ -94,8 +94,8 @@ class HubStore(Protocol):
         """Keep all the rows or none, on disk. Raises when the disk does not take them."""
         ...
 
-    def documents(self, room: str) -> list[tuple[str, bytes]]:
-        """Everything in a room or archive, by key."""
+    def documents(self, room: str, prefix: str = "") -> list[tuple[str, bytes]]:
+        """Everything in a room or archive whose key begins so, by key."""
         ...
 
     def document(self, room: str, key: str) -> bytes | None:
@@ -136,6 +136,12 @@ class TelemetryStore(Protocol):
 
     def latest(self, agent: AgentId) -> dict[str, tuple[int, float]]:
         """The newest value of every channel of the newest segment: channel to (epoch ms, value)."""
+        ...
+
+    def forget(self, before_ms: int, most: int) -> int:
+        """Erase at most so many segments that end before this instant, and say how many went; their ledger rows stay,
+        so that none is taken a second time.
+        """
         ...
 
     def totals(self) -> dict[str, int]:

@@ -38,7 +38,18 @@ from shared.work import AgentId
 BUSY_MS = 5_000
 READ_AT_ONCE = 500
 
+_BEYOND = "\U0010ffff"
+"""Sorts behind every other text."""
+
 _NEXT_DECISIONS = "SELECT number, doc FROM decisions WHERE number > ? ORDER BY number LIMIT ?"
+
+# One look into the index for each sender: DISTINCT alone would read all of it.
+_SENDERS = (
+    "WITH RECURSIVE next (sender) AS (SELECT MIN(sender) FROM segments UNION ALL "
+    "SELECT (SELECT MIN(sender) FROM segments WHERE sender > next.sender) FROM next WHERE sender IS NOT NULL) "
+    "SELECT sender FROM next WHERE sender IS NOT NULL"
+)
+_OLD_SEGMENTS = "SELECT id FROM segments WHERE sender = ? AND to_ms < ? LIMIT ?"
 
 _kept = msgspec.json.Decoder(KeptDecision)
 _decision = msgspec.json.Decoder(Decision)
@@ -122,9 +133,11 @@ class EmbeddedStore:
         if any(row.room == SWEEP for row in rows):
             self._file.forget_former()
 
-    def documents(self, room: str) -> list[tuple[str, bytes]]:
-        """Everything in a room or archive, by key."""
-        return self._file.read(f"SELECT key, doc FROM {_table(room)} ORDER BY key")
+    def documents(self, room: str, prefix: str = "") -> list[tuple[str, bytes]]:
+        """Everything in a room or archive whose key begins so, by key."""
+        return self._file.read(
+            f"SELECT key, doc FROM {_table(room)} WHERE key >= ? AND key < ? ORDER BY key", (prefix, prefix + _BEYOND)
+        )
 
     def document(self, room: str, key: str) -> bytes | None:
         """One document; None when there is none."""
@@ -185,6 +198,7 @@ class EmbeddedTelemetry:
     def __init__(self, path: Path) -> None:
         """Opens the file, makes it when there is none, and brings it up to this release. Raises StoreUnreadable."""
         self._file = _File(path, telemetry_migrations)
+        self._has_erased = False
 
     def commit(self, segments: Sequence[Segment]) -> None:
         """Keep each segment not known yet, with its ledger row, all in one transaction."""
@@ -226,6 +240,24 @@ class EmbeddedTelemetry:
                 if len(known):
                     newest[channel] = (int(found.at_ms[known[-1]]), float(found.values[known[-1]]))
         return newest
+
+    def forget(self, before_ms: int, most: int) -> int:
+        """Erase at most so many segments that end before this instant, and say how many went; not their ledger."""
+        old = self._oldest(before_ms, most)
+        if old:
+            self._file.write(lambda connection: _erase_segments(connection, old))
+        elif self._has_erased:
+            self._file.forget_former()
+        self._has_erased = bool(old)
+        return len(old)
+
+    def _oldest(self, before_ms: int, most: int) -> list[int]:
+        """The rows of old segments, found sender by sender along the index."""
+        found: list[int] = []
+        for (sender,) in self._file.read(_SENDERS):
+            rows = self._file.read(_OLD_SEGMENTS, (sender, before_ms, most - len(found)))
+            found += (row for (row,) in rows)
+        return found
 
     def totals(self) -> dict[str, int]:
         """Messages, samples and thinned samples taken so far."""
@@ -372,6 +404,10 @@ def _write_segments(connection: sqlite3.Connection, segments: Sequence[Segment])
                 "INSERT INTO segments (sender, from_ms, to_ms, samples, payload) VALUES (?, ?, ?, ?, ?)",
                 (segment.sender, segment.from_ms, segment.to_ms, segment.samples, segment.payload),
             )
+
+
+def _erase_segments(connection: sqlite3.Connection, rows: Iterable[int]) -> None:
+    connection.executemany("DELETE FROM segments WHERE id = ?", [(row,) for row in rows])
 
 
 def _channel(payload: bytes, channel: str) -> Readings | None:

@@ -4,7 +4,6 @@ from typing import Annotated, Any
 
 import msgspec
 from fastapi import APIRouter, Body, Path, Query
-from fastapi.responses import RedirectResponse, Response
 
 from cloud_hub.contact_rows import LONGEST_AT_THE_DOOR, LONGEST_NAME, email_in, phone_in
 from cloud_hub.contacts import Channel, Customer, Language, NoticeKind, Wishes
@@ -60,19 +59,9 @@ def customers_pages(desk: Desk, picture: Picture) -> APIRouter:
         summary="Every attempt to send a notice, and what came of it",
     )
     def receipts(notice_id: str) -> Json:
-        kept = picture.all("receipts", Receipt).values()
+        kept = picture.all("receipts", Receipt, f"{notice_id}/").values()
         own = sorted((one for one in kept if one.notice_id == notice_id), key=lambda one: (one.at_ms, one.attempt))
         return Json(own)
-
-    @router.get(
-        f"{PATH}{{token}}/stop",
-        summary="Where the link under an e-mail leads a person: the tracking page, which asks what to stop",
-        response_class=RedirectResponse,
-        status_code=303,
-    )
-    def ask_what_to_stop(token: Annotated[str, Path(max_length=400)]) -> Response:
-        _order_of(desk, token)
-        return RedirectResponse(f"{PATH}{token}#stop", status_code=303)
 
     @router.post(
         f"{PATH}{{token}}/stop",

@@ -5,9 +5,10 @@ so.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 
 from cloud_hub.storage import HubStore
+from cloud_hub.traces import SWEEP
 from shared.steps import Row, Saved
 
 SHOWN = frozenset({"agents", "stops", "estimates", "promises", "notices", "decisions", "roads", "orders"})
@@ -22,11 +23,19 @@ class Feed:
     def __init__(self) -> None:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._watchers: list[asyncio.Queue[Row]] = []
+        self._forget: list[Callable[[], None]] = []
         self.lost = 0
         self.sequence = 0
 
+    def when_forgotten(self, forget: Callable[[], None]) -> None:
+        """Have this called after every commit that forgets somebody, from the thread that committed."""
+        self._forget.append(forget)
+
     def publish(self, rows: Sequence[Row]) -> None:
         """Show these rows. From any thread; does not wait."""
+        if any(row.room == SWEEP for row in rows):
+            for forget in self._forget:
+                forget()
         loop = self._loop
         shown = [row for row in rows if row.room in SHOWN]
         if loop is None or not shown or not self._watchers:

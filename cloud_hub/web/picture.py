@@ -41,10 +41,10 @@ class Picture:
         self._store = store
         self._telemetry = telemetry
 
-    def all(self, room: str, kind: type[T]) -> dict[str, T]:
-        """Every document of a room as values, by key."""
+    def all(self, room: str, kind: type[T], prefix: str = "") -> dict[str, T]:
+        """Every document of a room whose key begins so, as values by key."""
         decoder = msgspec.json.Decoder(kind)
-        return {key: decoder.decode(document) for key, document in self._store.documents(room)}
+        return {key: decoder.decode(document) for key, document in self._store.documents(room, prefix)}
 
     def one(self, room: str, key: str, kind: type[T]) -> T | None:
         """One document as a value; None when there is none."""

