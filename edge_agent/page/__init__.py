@@ -125,6 +125,11 @@ class Page:
         """Whether the phone with this token may see the day and speak."""
         return self._entry.admits(digest_of(token) if token else "")
 
+    def refuse_before_first_step(self) -> None:
+        """Raises Refused until the core has said who may enter: what is said before would come in unasked."""
+        if self._day is None:
+            raise _not_ready("starting")
+
     def day_after(self, revision: int | None, token: str = "", patience_s: float = LONG_POLL_S) -> bytes:
         """The day, at once when it is another than that revision, else when it changes or patience ends.
 
@@ -142,8 +147,7 @@ class Page:
             detail = "the day is shown to who has typed the code of the shift"
             raise Refused(HTTPStatus.UNAUTHORIZED, "ShiftLocked", detail)
         if day is None or self.is_closing:
-            detail = f"the agent is {'ending' if self.is_closing else 'starting'}; ask again"
-            raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "NotReady", detail)
+            raise _not_ready("ending" if self.is_closing else "starting")
         now_ms = self._now_ms()
         offset = datetime.fromtimestamp(now_ms / 1000, self._zone).utcoffset() or timedelta()
         return b'{"now_ms":%d,"utc_offset_s":%d,' % (now_ms, offset.total_seconds()) + day[1:]
@@ -171,6 +175,10 @@ class Page:
     def leave(self) -> None:
         """Give the place back."""
         self._readers.release()
+
+
+def _not_ready(state: str) -> Refused:
+    return Refused(HTTPStatus.SERVICE_UNAVAILABLE, "NotReady", f"the agent is {state}; ask again")
 
 
 def _tls(certificate: str, key: str) -> ssl.SSLContext:

@@ -160,6 +160,7 @@ class Door(http.server.BaseHTTPRequestHandler):
         media_type = self._media_type(path)
         key = self._key()
         token = self._token()
+        self.page.refuse_before_first_step()
         if path not in ADMITTED_TO_ALL and not self.page.admits(token):
             detail = "nothing is taken from who has not typed the code of the shift"
             raise Refused(HTTPStatus.UNAUTHORIZED, "ShiftLocked", detail)
@@ -255,8 +256,13 @@ class Door(http.server.BaseHTTPRequestHandler):
     def _refuse(self, refusal: Refused) -> None:
         self.page.refused[refusal.name] += 1
         if self.page.refused[refusal.name] == 1:
-            log("page_refused", name=refusal.name, status=int(refusal.status), detail=refusal.detail)
+            # Never the detail: it repeats what was asked or said, which may be anybody's words.
+            log("page_refused", name=refusal.name, status=int(refusal.status), at=self._known_path())
         self._problem(refusal.status, refusal.name, refusal.detail, refusal.retry_after_s)
+
+    def _known_path(self) -> str:
+        path: str = getattr(self, "path", "").partition("?")[0]
+        return path if path in READS or path in TAKES else "elsewhere"
 
     def _problem(self, status: HTTPStatus, title: str, detail: str, retry_after_s: int = 0) -> None:
         problem = {"type": "about:blank", "status": int(status), "title": title, "detail": detail}

@@ -141,6 +141,32 @@ def test_what_is_said_reaches_the_core_with_its_key(page: Page, listener: Listen
     assert listener.asked[-1] == Asked("d", ShiftSaid("begun"))
 
 
+@pytest.mark.parametrize("path", ["/api/outcome", "/api/objects?kind=photo&stop_id=s1", "/api/scan", "/api/session"])
+def test_nothing_is_taken_before_the_core_has_said_who_may_enter(path: str) -> None:
+    listener = Listener()
+    waking = Page("127.0.0.1", 0, listener.ask, lambda: 42)
+    waking.start()
+    kind = "image/png" if "objects" in path else "application/json"
+    status, _, body = ask(waking, "POST", path, b"{}", Content_Type=kind, Idempotency_Key="k")
+    waking.stop()
+    assert (status, msgspec.json.decode(body)["title"]) == (503, "NotReady")
+    assert listener.asked == []
+
+
+def test_what_is_refused_is_logged_without_anybodys_words(page: Page, capfd: pytest.CaptureFixture[str]) -> None:
+    page.refused.clear()
+    ask(page, "GET", "/Anna/Mannerheimintie?code=Anna")
+    ask(page, "GET", "/api/day?after=Anna")
+    post(page, "/api/shift", b'{"is":"Anna"}')
+    post(page, "/api/shift", b'{"is":"begun"}', key="Anna" * 60)
+    with socket.create_connection(("127.0.0.1", page.port)) as plain:
+        plain.sendall(b"GET /Anna Mannerheimintie HTTP/1.1\r\n\r\n")
+        plain.recv(1000)
+    said = capfd.readouterr().err
+    assert said.count("page_refused") == 5
+    assert "Anna" not in said
+
+
 def test_a_refusal_of_the_core_is_a_problem_in_words(page: Page, listener: Listener) -> None:
     listener.reply = Reply(422, "Proof incomplete", "lacks a signature")
     status, kind, body = post(page, "/api/heading", b'{"stop_id":"s1"}')
