@@ -35,18 +35,17 @@ KMH = 25.0
 """Kilometres a van drives in an hour between doors in a town, to price kilometres where only seconds are known."""
 
 HOPE_BY_REASON = {
-    "nobody": 1.0,
-    "no_parking": 0.9,
-    "no_id": 0.8,
-    "not_ready": 0.7,
-    "no_way_in": 0.6,
-    "too_young": 0.5,
-    "unsafe": 0.3,
+    "nobody answered": 1.0,
+    "nowhere to stop": 0.9,
+    "no valid ID": 0.8,
+    "nothing was ready": 0.7,
+    "no way in": 0.6,
+    "not safe": 0.3,
     "closed": 0.3,
-    "not_found": 0.2,
+    "address not found": 0.2,
 }
-"""What the reason leaves of the chance that another visit succeeds. Judged, not measured: what lay in the customer's
-day heals by itself, what lies in the address does not.
+"""What the reason leaves of the chance that another visit succeeds, by the words the driver's page keeps. Judged, not
+measured: what lay in the customer's day heals by itself, what lies in the address does not.
 """
 
 

@@ -1,5 +1,7 @@
 """After a failed visit the cheapest way to go on is taken, said, written down, and survives whatever happens."""
 
+from pathlib import Path
+
 import msgspec
 import numpy as np
 import pytest
@@ -19,6 +21,7 @@ from cloud_hub.events import (
 )
 from cloud_hub.fleet import Order, StopRecord
 from cloud_hub.nextstep import (
+    HOPE_BY_REASON,
     Case,
     Detour,
     Locker,
@@ -51,7 +54,7 @@ KIOSK = Locker("kiosk", "Kiosk on the square", Position(60.1702, 24.9412), most_
 
 RULE, COSTS = RedeliveryRule(), Costs()
 AFTERNOON = Detour(at(15), driving_s=300, longer_s=480, late_min=0, breaches=0, cost_s=300)
-FAILED = Case(Outcome.ATTEMPTED, "nobody", attempt=1, is_business=False, is_collection=False, today=AFTERNOON,
+FAILED = Case(Outcome.ATTEMPTED, "nobody answered", attempt=1, is_business=False, is_collection=False, today=AFTERNOON,
               today_hour=15.0, next_hour=13.0)  # fmt: skip
 
 
@@ -141,7 +144,7 @@ amounts = st.floats(0, 1000)
 cases = st.builds(
     Case,
     st.sampled_from([Outcome.ATTEMPTED, Outcome.REFUSED, Outcome.DAMAGED, Outcome.PART]),
-    st.sampled_from(["nobody", "no_way_in", "not_found", "", "anything"]),
+    st.sampled_from(["nobody answered", "no way in", "address not found", "", "anything"]),
     st.integers(1, 9),
     st.booleans(),
     st.booleans(),
@@ -184,7 +187,7 @@ def on_the_road(driven: Driven, *first: Order) -> Driven:
     return driven
 
 
-def visit(stop_id: StopId = ONE, outcome: Outcome = Outcome.ATTEMPTED, reason: str = "nobody") -> Visited:
+def visit(stop_id: StopId = ONE, outcome: Outcome = Outcome.ATTEMPTED, reason: str = "nobody answered") -> Visited:
     proof = Proof((), None, at(10))
     return Visited(Visit(stop_id, outcome, at(10), EpochMs(at(10) + 3 * MINUTE), proof, reason))
 
@@ -545,7 +548,7 @@ def test_however_visits_end_each_order_goes_on_once_and_a_sleep_changes_nothing(
     for place, (stop_id, outcome, sleeps) in enumerate(story):
         hub.hour = 10 + place
         proof = Proof((), None, at(hub.hour))
-        hub.say(Visited(Visit(stop_id, outcome, at(hub.hour), at(hub.hour + 0.1), proof, "nobody")))
+        hub.say(Visited(Visit(stop_id, outcome, at(hub.hour), at(hub.hour + 0.1), proof, "nobody answered")))
         if sleeps:
             hub.wake_up()
         for wanted in hub.wanted(LegTimesWanted):
@@ -560,3 +563,8 @@ def test_however_visits_end_each_order_goes_on_once_and_a_sleep_changes_nothing(
 def test_the_day_is_asked_again_for_nobody(hub: Driven) -> None:
     hub.say(visit())
     assert not hub.take(DayPlanAsked(DAY, "anna")).answers[0].is_done
+
+
+def test_every_reason_weighed_is_one_the_drivers_page_says() -> None:
+    said = (Path(__file__).parents[2] / "edge_agent" / "page" / "at_door.js").read_text("utf-8")
+    assert [words for words in HOPE_BY_REASON if f'"{words}"]' not in said] == []
