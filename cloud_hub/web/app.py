@@ -3,8 +3,11 @@
 What changes something is asked of the core and answered after its commit; what only looks reads the store.
 """
 
+from urllib.parse import urlsplit
+
 from fastapi import FastAPI
 
+from cloud_hub.settings import HubSettings
 from cloud_hub.web.board import board_pages
 from cloud_hub.web.customers import customers_pages
 from cloud_hub.web.day import day_pages
@@ -51,7 +54,7 @@ def make_app(desk: Desk) -> FastAPI:
     )
     answer_with_problems(app)
     app.add_middleware(BodyLimit, most_bytes=desk.settings.most_body_bytes)
-    app.add_middleware(OwnPagesOnly)
+    app.add_middleware(OwnPagesOnly, names=_own_names(desk.settings))
     picture = Picture(desk.store, desk.telemetry)
     for pages in (
         orders_pages,
@@ -68,3 +71,8 @@ def make_app(desk: Desk) -> FastAPI:
     ):
         app.include_router(pages(desk, picture))
     return app
+
+
+def _own_names(settings: HubSettings) -> tuple[str, ...]:
+    """The names under which the hub answers: those of its settings, and where customers reach it."""
+    return (*settings.http_names, settings.http_host, urlsplit(settings.notices.tracking_url).hostname or "")

@@ -1,8 +1,10 @@
 """Every error leaves as problem+json (RFC 9457), and no request is larger than it may be."""
 
+import re
 import traceback
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from http import HTTPStatus
+from ipaddress import ip_address
 from pathlib import PurePath
 from typing import Any
 
@@ -81,27 +83,50 @@ def _loggable(path: str) -> str:
 
 
 class OwnPagesOnly:
-    """ASGI: refuse what a page of another site has a browser change here.
+    """ASGI: refuse what a page of another site has a browser do here.
 
-    A hub on somebody's own machine is within reach of every page in that machine's browser, and a request without a
-    body needs nobody's leave. Browsers say where a request comes from (Sec-Fetch-Site, W3C Fetch Metadata); other
-    clients say nothing and are not meant.
+    A hub on somebody's own machine is within reach of every page in that machine's browser. A request without a body
+    needs nobody's leave; and a name in the page's own hands that leads to this machine after a moment (DNS rebinding)
+    makes all of it that page's to read. So nothing is answered under a name that is not ours, and nothing is changed
+    for a page that is not: browsers say where a request comes from by Sec-Fetch-Site (W3C Fetch Metadata), to a plain
+    http address by Origin alone. Other clients say nothing and are not meant.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, names: Collection[str]) -> None:
+        """`names` are the hub's own; addresses, `localhost` and names of the local network are always taken."""
         self._app = app
+        self._names = frozenset(name.lower() for name in names)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on unless it is another site's and would change something."""
-        if scope["type"] == "http" and scope["method"] not in ("GET", "HEAD", "OPTIONS"):
-            site = next((said for name, said in scope["headers"] if name == b"sec-fetch-site"), b"")
-            if site not in (b"", b"same-origin", b"none"):
-                refusal = problem_response(
-                    403, f"the request comes from a {site[:20].decode('latin-1')} page, expected one of the hub's own"
-                )
-                await refusal(scope, receive, send)
-                return
-        await self._app(scope, receive, send)
+        """Pass the request on unless another site is behind it."""
+        refusal = self._refusal(scope) if scope["type"] == "http" else None
+        await (refusal or self._app)(scope, receive, send)
+
+    def _refusal(self, scope: Scope) -> JSONResponse | None:
+        said = {name: text.decode("latin-1") for name, text in scope["headers"]}
+        host = said.get(b"host", "")
+        if not self._is_own(host):
+            return problem_response(421, f"nothing is answered as '{host[:100]}': name it in http_names if it is ours")
+        if scope["method"] in ("GET", "HEAD", "OPTIONS"):
+            return None
+        site, origin = said.get(b"sec-fetch-site", ""), said.get(b"origin", "")
+        if not site and origin and not scope["path"].startswith(LINKS):
+            # A tracking page tells nobody where it is, so its forms come from `null`; their link speaks for them.
+            site = "same-origin" if origin.partition("://")[2].lower() == host.lower() else "cross-site"
+        if site in ("", "same-origin", "none"):
+            return None
+        return problem_response(403, f"the request comes from a {site[:20]} page, expected one of the hub's own")
+
+    def _is_own(self, host: str) -> bool:
+        name = host.lower() if host.endswith("]") else re.sub(":[0-9]*$", "", host.lower())
+        if not name or name in self._names:
+            return True
+        try:
+            ip_address(name.strip("[]"))
+        except ValueError:
+            # No page of the open net has a name without a dot, nor one of these (RFC 6761, 6762).
+            return "." not in name or name.endswith((".localhost", ".local"))
+        return True
 
 
 class BodyLimit:

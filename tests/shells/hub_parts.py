@@ -106,7 +106,7 @@ class HubProcess:
         return (
             f'broker = "{self.broker}"\nstore = "sqlite:///{folder / "hub.db"}"\nhttp_port = {self.port}\n'
             f'day = "{DAY}"\nzone = "{ZONE}"\nkey_file = "{self.key}"\nwebhook = "{webhook}"\nsolver_s = 0.3\n'
-            "most_body_bytes = 200000\n"
+            'most_body_bytes = 200000\nhttp_names = ["ops.example"]\n'
             '[[depots]]\nid = "north"\nname = "North"\nposition = [60.29, 25.03]\n'
             "gateway = [60.18, 24.945]\nstem_s = 900\n"
             f"{vehicles}"

@@ -285,6 +285,30 @@ def test_garbage_in_a_body_is_refused_by_name_and_the_hub_lives(hub: HubProcess,
     assert hub.get("/healthz") == {"status": "live"}
 
 
+@pytest.mark.parametrize("name", ["evil.example", "evil.example:80", "127.0.0.1.evil.example", "x.localhost.evil.fi:1"])
+def test_a_name_in_foreign_hands_that_leads_here_is_not_answered(hub: HubProcess, name: str) -> None:
+    assert is_problem(hub.http.get("/api/orders", headers={"Host": name}), 421)
+
+
+@pytest.mark.parametrize("name", ["LOCALHOST:80", "[::1]:80", "10.1.2.3:8080", "hub", "hub.local:80", "ops.example"])
+def test_a_name_of_our_own_is_answered(hub: HubProcess, name: str) -> None:
+    assert hub.http.get("/healthz", headers={"Host": name}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    "origin", ["http://evil.example", "null", "http://127.0.0.1:PORT.evil.fi", "http://u@127.0.0.1"]
+)
+def test_a_page_of_another_origin_changes_nothing(hub: HubProcess, origin: str) -> None:
+    said = {"Origin": origin.replace("PORT", str(hub.port))}
+    assert is_problem(hub.http.post("/api/customers/nobody/forget", headers=said), 403)
+
+
+def test_a_page_of_our_own_origin_may_and_a_tracking_page_has_none(hub: HubProcess) -> None:
+    own = {"Origin": f"http://127.0.0.1:{hub.port}"}
+    assert is_problem(hub.http.post("/api/customers/nobody/forget", headers=own), 404)
+    assert hub.http.post("/t/nonsense", data={"wish": "opt_out"}, headers={"Origin": "null"}).status_code == 404
+
+
 HALF_A_PAIR = b'"\\ud800 Matti"'
 """JSON may hold it (RFC 8259, 8.2), UTF-8 may not: whoever writes it down fails."""
 
