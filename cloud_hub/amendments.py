@@ -2,9 +2,9 @@
 
 An amendment is in the books and on its way to the agent at once when the plan's leg times know every place of it;
 otherwise the roads are asked first, and the need to ask them is kept. The agent has the last word: what is under way
-or done when the amendment reaches it stays as it is, and the books follow. So a withdrawn stop remains its agent's
-until the agent has said that it leaves it out: whatever becomes of the link, no stop is nobody's and none is two
-agents'.
+or done when the amendment reaches it stays as it is, the books follow, and a customer who had been told otherwise is
+told again. So a withdrawn stop remains its agent's until the agent has said that it leaves it out: whatever becomes of
+the link, no stop is nobody's and none is two agents'.
 """
 
 from collections.abc import Iterable, Sequence
@@ -14,6 +14,7 @@ import msgspec
 from cloud_hub import planning, promises
 from cloud_hub.attempts import Attempts
 from cloud_hub.chains import Chains
+from cloud_hub.customers import Customers
 from cloud_hub.dayplan import DayPlan
 from cloud_hub.events import AmendedLegTimesWanted, LegTimesFound
 from cloud_hub.fleet import Amendment, StopRecord
@@ -38,11 +39,19 @@ class Amendments:
     """Wanted and said changes of running plans; see `Amendment` for one."""
 
     def __init__(
-        self, memory: Memory, chains: Chains, post: Post, dayplan: DayPlan, attempts: Attempts, zone: str
+        self,
+        memory: Memory,
+        chains: Chains,
+        post: Post,
+        customers: Customers,
+        dayplan: DayPlan,
+        attempts: Attempts,
+        zone: str,
     ) -> None:
         self._memory = memory
         self._chains = chains
         self._post = post
+        self._customers = customers
         self._dayplan = dayplan
         self._attempts = attempts
         self._zone = zone
@@ -179,6 +188,16 @@ class Amendments:
         changed, self._changed_waiting = tuple(self._changed_waiting), []
         return changed
 
+    def drop(self, record: StopRecord) -> None:
+        """This visit is not to be. The other visits of its order remember who had it, for when its customer is
+        forgotten.
+        """
+        self._memory.stops.drop(record.stop_id)
+        for stop_id in self._memory.orders[record.order_id].visits:
+            other = self._memory.stops.get(stop_id)
+            if other is not None:
+                self._memory.change_stop(other, had_by=tuple(dict.fromkeys((*other.had_by, *record.had_by))))
+
     # Jobs.
 
     def jobs(self, now: Now) -> Iterable[AmendedLegTimesWanted]:
@@ -202,7 +221,7 @@ class Amendments:
         if wanted is None or plan is None or event.need != self._need(wanted):
             return  # Asked again as things are now, when still wanted.
         self._memory.amendments.drop(_wanted_key(event.agent))
-        still = self._without_under_way(wanted)
+        still = self._without_under_way(wanted, now)
         ids = tuple(stop.stop_id for stop in _after(plan, still))
         if still.stops or still.withdrawn:
             self._say(still, plan, planning.narrowed(event.legs, ids), now)
@@ -217,9 +236,9 @@ class Amendments:
         self._attempts.settle(need)
         self._memory.amendments.drop(_wanted_key(wanted.agent))
         for stop in wanted.stops:
-            self._refuse_stop(wanted, stop.stop_id, f"no way was found to it: {event.why}")
+            self._refuse_stop(wanted, stop.stop_id, f"no way was found to it: {event.why}", now)
         for stop_id in wanted.withdrawn:
-            self._stay(wanted, stop_id)
+            self._stay(wanted, stop_id, now)
         self._chains.decide(
             now,
             "amendment_failed",
@@ -231,7 +250,7 @@ class Amendments:
 
     # What agents answer.
 
-    def taken(self, agent: AgentId, said: AmendmentTaken) -> None:
+    def taken(self, agent: AgentId, said: AmendmentTaken, now: Now) -> None:
         """The agent has amended its work, but for what was under way: the books follow."""
         refused = {stop_id for stop_id, _ in said.refused}
         answered = {*said.taken, *refused}
@@ -240,29 +259,29 @@ class Amendments:
         if amendment is None:
             self._memory.counts["amendments_unknown"] += 1
             return
-        self._settle(amendment, refused)
+        self._settle(amendment, refused, now)
         record = self._memory.agents[agent]
         self._memory.change_agent(record, order=self._memory.left_to(agent, said.order))
 
-    def plan_taken(self, agent: AgentId, plan_version: int) -> None:
+    def plan_taken(self, agent: AgentId, plan_version: int, now: Now) -> None:
         """The agent works under a plan that had the amendments of those before it already in it."""
         for amendment in list(self._said(agent)):
             if amendment.plan_version < plan_version:
-                self._settle(amendment, set())
+                self._settle(amendment, set(), now)
 
-    def _settle(self, amendment: Amendment, not_taken: set[StopId]) -> None:
+    def _settle(self, amendment: Amendment, not_taken: set[StopId], now: Now) -> None:
         agent = amendment.agent
         self._memory.amendments.drop(_said_key(amendment))
         self._memory.counts["amendments_answered"] += 1
         self._memory.counts["amended_stops_not_taken"] += len(not_taken)
         for stop_id in amendment.withdrawn:
             if stop_id in not_taken:
-                self._stay(amendment, stop_id)
+                self._stay(amendment, stop_id, now)
             else:
                 self._release(amendment, stop_id)
         for stop in amendment.stops:
             if stop.stop_id in not_taken:
-                self._refuse_stop(amendment, stop.stop_id, f"{agent} did not take it")
+                self._refuse_stop(amendment, stop.stop_id, f"{agent} did not take it", now)
 
     # The books.
 
@@ -347,20 +366,20 @@ class Amendments:
             if stop.stop_id in former and former[stop.stop_id] != promise.told:
                 self._post.say(amendment.agent, WindowTold(stop.stop_id, promise.told), now)
 
-    def _without_under_way(self, wanted: Amendment) -> Amendment:
+    def _without_under_way(self, wanted: Amendment, now: Now) -> Amendment:
         """What of it can still be done: the van may have set out for some of it while the roads were asked."""
         kept: list[Stop] = []
         for stop in wanted.stops:
             if self._why_not_now(wanted.agent, stop.stop_id, False) is None:
                 kept.append(stop)
             else:
-                self._refuse_stop(wanted, stop.stop_id, "the van was under way to it")
+                self._refuse_stop(wanted, stop.stop_id, "the van was under way to it", now)
         withdrawn: list[StopId] = []
         for stop_id in wanted.withdrawn:
             if self._memory.stops[stop_id].state == "planned":
                 withdrawn.append(stop_id)
             else:
-                self._stay(wanted, stop_id)
+                self._stay(wanted, stop_id, now)
         return msgspec.structs.replace(wanted, stops=tuple(kept), withdrawn=tuple(withdrawn))
 
     def _release(self, amendment: Amendment, stop_id: StopId) -> None:
@@ -371,7 +390,7 @@ class Amendments:
             return
         self._memory.promises.drop(stop_id)
         if self._is_over(record):
-            self._memory.stops.drop(stop_id)
+            self.drop(record)
             return
         why = f"taken off {amendment.agent}: {amendment.why}"
         self._memory.change_stop(record, state="waiting", agent=AgentId(""), is_leaving=False, why_waiting=why)
@@ -385,37 +404,62 @@ class Amendments:
             other is not None and any(visit.outcome.is_delivery for visit in other.visits) for other in others
         )
 
-    def _stay(self, amendment: Amendment, stop_id: StopId) -> None:
+    def _stay(self, amendment: Amendment, stop_id: StopId, now: Now) -> None:
         """The agent was under way to this stop already: it is served as planned."""
         record = self._memory.stops[stop_id]
         order = self._memory.orders[record.order_id]
         wished = self._memory.stop_of(stop_id)
-        former = next((stop for stop in amendment.former if stop.stop_id == stop_id), None)
+        former = _former(amendment, stop_id)
         is_postponed = wished is not None and former is not None and wished.slot != former.slot
         self._memory.change_stop(record, is_leaving=False, wished=wished.slot if is_postponed and wished else None)
-        if former is not None:
-            self._memory.orders.put(order.order_id, order.with_stop(former))
+        if former is None or self._is_handed_on(amendment, former):
+            return
+        self._memory.orders.put(order.order_id, order.with_stop(former))
+        if is_postponed and stop_id in self._memory.promises:
+            self._tell_again(stop_id, now)
 
-    def _refuse_stop(self, amendment: Amendment, stop_id: StopId, why: str) -> None:
+    def _refuse_stop(self, amendment: Amendment, stop_id: StopId, why: str, now: Now) -> None:
         """This stop is as it was before; one that is new waits, if it is not done."""
         record = self._memory.stops[stop_id]
         order = self._memory.orders[record.order_id]
-        former = next((stop for stop in amendment.former if stop.stop_id == stop_id), None)
+        former = _former(amendment, stop_id)
         plan = self._memory.plans.get(amendment.agent)
         if former is not None:
+            if self._is_handed_on(amendment, former):
+                return
             self._memory.orders.put(order.order_id, order.with_stop(former))
-            promise = self._memory.promises.get(stop_id)
-            if promise is not None and promise.served_ms is None:
-                told = msgspec.structs.replace(promise, slot=former.slot, told=former.told)
-                self._memory.promises.put(stop_id, told)
             if plan is not None:
                 stops = tuple(former if stop.stop_id == stop_id else stop for stop in plan.stops)
                 self._memory.plans.put(plan.agent, msgspec.structs.replace(plan, stops=stops))
+            promise = self._memory.promises.get(stop_id)
+            if promise is not None and promise.served_ms is None:
+                before = msgspec.structs.replace(promise, slot=former.slot, told=former.told)
+                self._memory.promises.put(stop_id, before)
+                if before.told != promise.told:
+                    self._tell_again(stop_id, now)
         elif record.state == "planned":
             self._narrow(amendment.agent, stop_id)
             self._memory.promises.drop(stop_id)
             self._memory.change_stop(record, state="waiting", agent=AgentId(""), why_waiting=why)
             self._unplaced.append(stop_id)
+
+    def _is_handed_on(self, amendment: Amendment, former: Stop) -> bool:
+        """Whether a later change of the same stop is still to be answered: that is the one to be taken back, then to
+        what the stop was before this one.
+        """
+        for key, later in self._memory.amendments.items():
+            is_later = later.number == 0 or later.number > amendment.number > 0
+            if later.agent == amendment.agent and is_later and former.stop_id in _touched(later):
+                stops = tuple(former if stop.stop_id == former.stop_id else stop for stop in later.former)
+                self._memory.amendments.put(key, msgspec.structs.replace(later, former=stops))
+                return True
+        return False
+
+    def _tell_again(self, stop_id: StopId, now: Now) -> None:
+        """The customer has heard of a change that does not happen; who is visited already knows."""
+        record = self._memory.stops[stop_id]
+        if record.state != "done" and self._memory.agents[record.agent].shift != "ended":
+            self._customers.comes_as_told_before(stop_id, now)
 
     def _narrow(self, agent: AgentId, stop_id: StopId) -> None:
         """The plan without this stop."""
@@ -455,6 +499,11 @@ def _wanted_key(agent: AgentId) -> str:
 
 def _said_key(amendment: Amendment) -> str:
     return f"{amendment.agent}/{amendment.number:06d}"
+
+
+def _former(amendment: Amendment, stop_id: StopId) -> Stop | None:
+    """The stop as it was before the amendment; None when it is new by it."""
+    return next((stop for stop in amendment.former if stop.stop_id == stop_id), None)
 
 
 def _touched(amendment: Amendment) -> set[StopId]:

@@ -27,8 +27,13 @@ Why = Literal[
     "early",
     "route_changed",
     "shop_asked",
+    "under_way_already",
+    "not_reached",
+    "not_on_board",
 ]
-"""Why a window moved, as a customer may know it: never another customer, a stop or a van; "" when nobody can say."""
+"""Why a window moved or nobody came, as a customer may know it: never another customer, a stop or a van; "" when nobody
+can say. `under_way_already`: what the customer asked for came too late for the van.
+"""
 
 NextStep = Literal["", "today", "tomorrow", "locker", "return"]
 """How it goes on after a failed attempt; "" when a person has to decide."""

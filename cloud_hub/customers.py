@@ -21,7 +21,7 @@ from shared.ledger import Alternative, Input
 from shared.messages import Estimate, WindowTold
 from shared.quantities import EpochMs, TimeWindow
 from shared.steps import Now
-from shared.work import AgentId, Stop, Visit
+from shared.work import AgentId, Stop, StopId, Visit
 
 TOLD_WHEN_HELD = frozenset({"imminent", "too_often", "too_soon"})
 """Rules whose forbidding is itself a decision somebody may ask about: somebody could have been told, and was not. Where
@@ -109,6 +109,37 @@ class Customers:
         told = promises.told_again(promise, event.told, "by_hand", now.domain_ms, decision.decision_id, "shop_asked")
         self._speak(told, promise.agent, f"Order {event.order_id} has another window: {windows}.", now)
         return Answer(True, named=(decision.decision_id,))
+
+    def comes_as_told_before(self, stop_id: StopId, now: Now) -> None:
+        """A change this customer had been told of came too late for the van: tell them when it comes after all.
+
+        The promise is again the one from before the change; the van may have left its window since.
+        """
+        promise, stop = self._memory.promises[stop_id], self._memory.stops[stop_id]
+        estimate = self._estimate_of(promise)
+        judgement = None if estimate is None else promises.judge(promise, estimate, now.domain_ms, self._rule)
+        is_breach = judgement is not None and judgement.kind == "breach"
+        window = promise.told if judgement is None else judgement.wanted or promise.told
+        sentence = f"Order {promise.order_id} comes between {self._face(window)} all the same."
+        decision = self._chains.decide(
+            now,
+            "change_came_too_late",
+            sentence,
+            f"{stop.agent} did not take the change its customer had been told of",
+            inputs=(Input("visit", stop.state),),
+            verdict="who was told otherwise is told again",
+            about=(promise.order_id, stop_id, stop.agent),
+        )
+        kind: promises.Kind = "breach" if is_breach else "by_hand"
+        told = promises.told_again(
+            promise, window, kind, now.domain_ms, decision.decision_id, "under_way_already"
+        )  # fmt: skip
+        self._speak(told, stop.agent, sentence, now, estimate)
+
+    def _estimate_of(self, promise: Promise) -> Estimate | None:
+        heard = self._memory.estimates.get(promise.agent)
+        expected = () if heard is None else heard.estimates
+        return next((estimate for estimate in expected if estimate.stop_id == promise.stop_id), None)
 
     def expect(self, expected: Expected) -> None:
         """Remember what an agent expects until the batch is taken: only its last word is judged."""

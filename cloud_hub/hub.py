@@ -126,7 +126,7 @@ class HubCore:
             memory, chains, post, self._customers, self._yard, attempts,
             zone=identity.zone, rule=rule, pace=identity.pace, clock_face=face, secret=identity.secret,
         )  # fmt: skip
-        self._amendments = Amendments(memory, chains, post, self._dayplan, attempts, identity.zone)
+        self._amendments = Amendments(memory, chains, post, self._customers, self._dayplan, attempts, identity.zone)
         self._wishes = Wishes(memory, chains, book, self._mailbag, self._amendments, rule, face)
         self._forgetting = Forgetting(memory, chains, post, self._mailbag, self._amendments, identity.keep_days)
         self._redelivery = Redelivery(

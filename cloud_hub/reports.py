@@ -163,9 +163,9 @@ class Reports:
         if plan is not None and said.plan_version < plan.plan_version and not waits and record.shift != "ended":
             self._dayplan.push_again(record, plan, now)
 
-    def _plan_taken(self, numbered: Numbered, said: PlanTaken, _: Now) -> None:
+    def _plan_taken(self, numbered: Numbered, said: PlanTaken, now: Now) -> None:
         self._memory.change_agent(self._record(numbered), plan_taken=said.plan_version, plan_refused="")
-        self._amendments.plan_taken(numbered.sender, said.plan_version)
+        self._amendments.plan_taken(numbered.sender, said.plan_version, now)
 
     def _plan_refused(self, numbered: Numbered, said: PlanRefused, now: Now) -> None:
         self._memory.change_agent(self._record(numbered), plan_refused=f"plan {said.plan_version}: {said.why}")
@@ -305,8 +305,8 @@ class Reports:
             changes_refused=record.changes_refused + (said.answer == "refused"),
         )
 
-    def _amendment_taken(self, numbered: Numbered, said: AmendmentTaken, _: Now) -> None:
-        self._amendments.taken(numbered.sender, said)
+    def _amendment_taken(self, numbered: Numbered, said: AmendmentTaken, now: Now) -> None:
+        self._amendments.taken(numbered.sender, said, now)
 
     def _decided(self, numbered: Numbered, said: Decided, now: Now) -> None:
         self._follow(numbered, said.decision, now)

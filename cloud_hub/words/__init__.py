@@ -93,7 +93,7 @@ class Words:
         who = f"{self._shop}: " if self._shop else ""
         follow = named.line("sms", "link")
         for said, extras, last in (
-            (named, ("why", "breach"), follow),
+            (named, ("why", "sorry", "breach"), follow),
             (named, ("breach",), follow),
             (unnamed, ("breach",), follow),
             (unnamed, (), follow),
@@ -109,7 +109,7 @@ class Words:
         said = self._said(notice, customer.language, link, now_ms, notice.order_id)
         name = " ".join(customer.name.split())
         said.values["name"] = name
-        more = self._extras("letter", said, notice, ("breach", "why"))
+        more = self._extras("letter", said, notice, ("breach", "why", "sorry"))
         if notice.sure_pct is not None and notice.kind in ("day", "changed"):
             more.append(said.line("letter", "sure"))
         subject = " ".join(said.line("subject", notice.kind).split())
@@ -158,7 +158,12 @@ class Words:
         return _Said(values, values["why"], own)
 
     def _extras(self, section: str, said: _Said, notice: Notice, wanted: tuple[str, ...]) -> list[str]:
-        is_there = {"why": bool(said.why) and notice.kind == "changed", "breach": notice.is_breach}
+        is_known = bool(said.why)
+        is_there = {
+            "why": is_known and notice.kind == "changed",
+            "sorry": is_known and notice.kind == "missed",
+            "breach": notice.is_breach,
+        }
         return [said.line(section, key) for key in wanted if is_there[key]]
 
 

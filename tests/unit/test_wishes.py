@@ -388,3 +388,66 @@ def test_a_van_that_had_set_out_already_has_the_last_word_and_the_books_follow()
     visit = kept.stop_named(StopId("stop-1"))
     assert visit is not None
     assert visit.slot == before.slot
+
+
+def refuse(hub: Driven, *changes: WorkAmended) -> None:
+    """The van was under way to the first stop when these reached it."""
+    ids = (StopId("stop-1"), StopId("stop-2"), StopId("stop-3"))
+    hub.say(HeadingTo(ids[0]))
+    for change in changes:
+        hub.say(AmendmentTaken(change.plan_version, (), ((ids[0], "under way"),), ids))
+
+
+def change_said(hub: Driven) -> WorkAmended:
+    (change,) = [command for command in hub.commands() if isinstance(command, WorkAmended)]
+    return change
+
+
+@pytest.mark.parametrize("wish", [NotHomeUntil(at(13)), TOMORROW])
+def test_who_was_granted_what_the_van_heard_too_late_is_told_again(wish: Wish) -> None:
+    hub = a_day()
+    before = promise(hub)
+    say(hub, wish)
+    assert changed_notices(hub)[-1].told != before.told
+    refuse(hub, change_said(hub))
+    last = changed_notices(hub)[-1]
+    assert (last.told, last.why, last.slot) == (before.told, "under_way_already", before.slot)
+    assert promise(hub).tellings[-1].why == "under_way_already"
+    assert WindowTold(StopId("stop-1"), before.told) in hub.commands()
+    assert [each.kind for each in hub.decisions()].count("change_came_too_late") == 1
+    assert last.decision_id == hub.decisions()[-1].decision_id
+
+
+def test_two_wishes_the_van_heard_too_late_are_taken_back_to_before_the_first_and_told_once() -> None:
+    hub = a_day()
+    before = promise(hub)
+    say(hub, NotHomeUntil(at(13)))
+    first = change_said(hub)
+    say(hub, NotHomeUntil(at(14)))
+    refuse(hub, first, change_said(hub))
+    assert (promise(hub).slot, promise(hub).told) == (before.slot, before.told)
+    visit = hub.documents("orders", Order)["order-1"].stop_named(StopId("stop-1"))
+    assert visit.slot == before.slot
+    assert [notice.why for notice in changed_notices(hub)].count("under_way_already") == 1
+
+
+def test_words_at_the_door_the_van_heard_too_late_move_no_window_and_tell_nobody() -> None:
+    hub = a_day()
+    say(hub, SafePlace("shed"))
+    refuse(hub, change_said(hub))
+    assert changed_notices(hub) == []
+
+
+def test_a_van_that_has_left_the_window_since_is_told_as_it_is_expected_now() -> None:
+    hub = a_day()
+    say(hub, NotHomeUntil(at(13)))
+    change = change_said(hub)
+    hub.say(EstimatesMoved((estimate("stop-1", 11.5), estimate("stop-2", 12), estimate("stop-3", 12.5)), "traffic"))
+    refuse(hub, change)
+    last = [notice for notice in changed_notices(hub) if notice.order_id == "order-1"][-1]
+    assert (last.why, last.told.holds(at(11.5))) == ("under_way_already", True)
+
+
+def changed_notices(hub: Driven) -> list[Notice]:
+    found = [notice for notice in hub.documents("notices", Notice).values() if notice.kind == "changed"]
+    return sorted(found, key=lambda notice: notice.notice_id)

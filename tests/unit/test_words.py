@@ -9,6 +9,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from markupsafe import escape
 
 from cloud_hub.channels.smtp import Letter
 from cloud_hub.contacts import LANGUAGES, NOTICE_KINDS, Customer, Language, NextStep, NoticeKind, Why
@@ -85,10 +86,11 @@ def test_nothing_rendered_holds_a_hole_a_blank_or_what_is_not_the_customers(noti
     sms = WORDS.sms(notice, language, LINK, NOW_MS)
     said_by_us = notice.order_id + notice.place
     for text in (letter.subject, letter.text, letter.html, sms):
-        assert not re.search(r"\{\{|\{%|None|Undefined", text.replace(notice.order_id, ""))
+        ours = text.replace(notice.order_id, "").replace(str(escape(notice.order_id)), "")
+        assert not re.search(r"\{\{|\{%|None|Undefined", ours)
         assert not [hole for hole in re.findall(r"\{\w+\}", text) if hole not in said_by_us]
         assert "stop-B-77" not in text
-        assert "van-1" not in text.replace(notice.order_id, "")
+        assert "van-1" not in ours
     assert letter.subject.isprintable()
     assert LINK in sms
     assert LINK in letter.text
