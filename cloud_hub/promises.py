@@ -38,14 +38,14 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     the slot is.
     """
 
-    first_width_min: Minutes = 30
-    moved_width_min: Minutes = 30
+    first_width_min: Minutes = 45
+    moved_width_min: Minutes = 45
     least_shift_min: Minutes = 10
-    imminent_min: Minutes = 30
+    imminent_min: Minutes = 35
     last_call_min: Minutes = 60
     most_miss: Share = 0.15
     most_miss_early: Share = 0.5
-    held_share: Share = 0.9
+    held_share: Share = 0.95
     most_moves: Annotated[int, msgspec.Meta(ge=0, le=20)] = 3
     rest_min: Minutes = 30
     much_different_min: Minutes = 30
@@ -158,9 +158,13 @@ def _held_back(
         return "slot_ends", "held back: the window told ends with the slot, and the van may still make it"
     if gain_ms < rule.least_shift_min * MINUTE_MS:
         return "too_small", f"held back: a shift of less than {rule.least_shift_min} min is not worth a notice"
-    is_inside = told.holds(estimate.p50_ms)
-    if is_inside and estimate.p50_ms - now_ms < rule.imminent_min * MINUTE_MS:
-        return "imminent", f"held back: the van is expected within {rule.imminent_min} min and inside the window told"
+    outside_ms = max(estimate.p50_ms - told.closes_ms, told.opens_ms - estimate.p50_ms)
+    is_imminent = estimate.p50_ms - now_ms < rule.imminent_min * MINUTE_MS
+    if is_imminent and outside_ms < rule.least_shift_min * MINUTE_MS:
+        return "imminent", (
+            f"held back: the van is expected within {rule.imminent_min} min and not {rule.least_shift_min} min "
+            "outside the window told"
+        )
     if is_breach and not promise.is_breached:
         return "", "allowed: leaving the slot is always told, whatever was told before"
     if promise.moves >= rule.most_moves:
@@ -169,8 +173,7 @@ def _held_back(
             f"held back: this customer's window has moved {promise.moves} times today, {rule.most_moves} are allowed",
         )
     rested_ms = now_ms - promise.tellings[-1].at_ms if promise.tellings else 1 << 62
-    apart_ms = max(estimate.p50_ms - told.closes_ms, told.opens_ms - estimate.p50_ms)
-    if rested_ms < rule.rest_min * MINUTE_MS and apart_ms < rule.much_different_min * MINUTE_MS:
+    if rested_ms < rule.rest_min * MINUTE_MS and outside_ms < rule.much_different_min * MINUTE_MS:
         return "too_soon", (
             f"held back: the customer was told {rested_ms // MINUTE_MS} min ago, {rule.rest_min} min must pass "
             f"unless the arrival leaves the window by {rule.much_different_min} min"

@@ -336,7 +336,8 @@ class AgentCore:
             return
         the_round, expected = self._round, self._outlook.estimates if self._outlook else ()
         agent, is_up, moves = self.identity.agent, self._uplink.is_up, the_round.is_moving
-        day = day_shown(agent, the_round.work, the_round.day, the_round.visits, expected, is_up, moves)
+        rest_from_ms = self._outlook.rest_from_ms if self._outlook else None
+        day = day_shown(agent, the_round.work, the_round.day, the_round.visits, expected, is_up, moves, rest_from_ms)
         self._out.envelopes += [*self._screen.admits(self._access.entry(self._round.plan)), *self._screen.shows(day)]
 
     # Readings.

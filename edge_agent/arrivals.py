@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from shared.features import Correlation
 
 SCENARIOS = 512
+_HELD_SALT = 1 << 41
 _PAUSE_SALT = 1 << 40  # Far from the cells of legs and dwells, so that the break's luck is its own.
 P90_DEVIATIONS = 1.2815515655446004  # The standard normal's P90.
 
@@ -37,6 +38,14 @@ class Pause(NamedTuple):
     from_s: float
     to_s: float
     is_begun: bool
+
+
+class HeldUp(NamedTuple):
+    """What no model of legs and dwells foresees: so often in an hour of work something takes `from_s` to `to_s`."""
+
+    per_hour: float
+    from_s: float
+    to_s: float
 
 
 class Arrivals:
@@ -92,14 +101,15 @@ def join(
     opens_ms: Sequence[int | None],
     correlation: Correlation,
     pause: Pause | None = None,
+    held_up: HeldUp | None = None,
     honesty: "Honesty | None" = None,
 ) -> Arrivals:
     """When service will begin at each of n stops in their order.
 
     `legs_s` [n, 3]: P10, P50 and P90 seconds of the drive to each stop, the first from where the van is now; `dwells_s`
     [n, 3]: of the dwell at each stop (the last one is not used); `opens_ms`: the instant before which a stop cannot be
-    served and the van waits, None where it never waits; `pause`: the break to come, None when there is none; `honesty`:
-    what measurement adds. Raises QuantilesOutOfOrder, and ValueError when lengths differ.
+    served and the van waits, None where it never waits; `pause`: the break to come, None when there is none; `held_up`
+    and `honesty`: what measurement adds. Raises QuantilesOutOfOrder, and ValueError when lengths differ.
     """
     n = len(opens_ms)
     if legs_s.shape != (n, 3) or dwells_s.shape != (n, 3):
@@ -113,12 +123,13 @@ def join(
     after_s = np.empty((n, SCENARIOS))
     clock = np.zeros(SCENARIOS)
     rests_at_s = _rests_at_s(pause)
+    held_s = _held_s(held_up, legs_s, dwells_s)
     for stop, opens in enumerate(opens_ms):
         if pause is not None and (stop or not pause.is_begun):
             rests = clock >= rests_at_s
             clock = clock + np.where(rests, pause.duration_s, 0.0)
             rests_at_s = np.where(rests, math.inf, rests_at_s)
-        clock = clock + legs[stop]
+        clock = clock + legs[stop] + held_s[stop]
         if opens is not None:
             clock = np.maximum(clock, (opens - now_ms) / 1000.0)
         after_s[stop] = clock
@@ -148,16 +159,31 @@ class Honesty(NamedTuple):
         away = after_s - middle[:, None]
         away *= np.where(away < 0, below[:, None], above[:, None])
         honest: NDArray[np.float64] = np.maximum((middle + shift)[:, None] + away, opening_s[:, None])
-        return np.maximum(honest, 0.0)
+        np.maximum(honest, 0.0, out=honest)
+        return honest
+
+
+def _held_s(
+    held_up: HeldUp | None, legs_s: NDArray[np.floating], dwells_s: NDArray[np.floating]
+) -> NDArray[np.float64]:
+    """Seconds lost on the way to each stop or at the one before, float64[n, scenarios]."""
+    n = len(legs_s)
+    if held_up is None:
+        return np.zeros((n, 1))
+    at_work_s = legs_s[:, 1] + np.concatenate([[0.0], dwells_s[:-1, 1]])
+    chance = -np.expm1(-held_up.per_hour / 3600 * at_work_s.astype(np.float64))[:, None]
+    luck = _evenly(_rounded_up(n), _HELD_SALT)[:n]
+    lost_s = held_up.from_s + (held_up.to_s - held_up.from_s) * np.clip(luck / np.maximum(chance, 1e-9), 0.0, 1.0)
+    held: NDArray[np.float64] = np.where(luck < chance, lost_s, 0.0)
+    return held
 
 
 def _rests_at_s(pause: Pause | None) -> NDArray[np.float64]:
     """From when on the driver would like his break in every scenario, float64[scenarios]."""
     if pause is None:
         return np.full(SCENARIOS, math.inf)
-    order = np.argsort(_hashed(1, SCENARIOS, salt=_PAUSE_SALT)[0], kind="stable")
-    evenly = (order + 0.5) / SCENARIOS
-    return pause.from_s + (pause.to_s - pause.from_s) * evenly
+    liked_s: NDArray[np.float64] = pause.from_s + (pause.to_s - pause.from_s) * _evenly(1, _PAUSE_SALT)[0]
+    return liked_s
 
 
 def _scenarios_of(kind: str, quantiles_s: NDArray[np.floating], luck: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -208,6 +234,15 @@ def _dice(n: int) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     scores = _normal_scores(SCENARIOS)[order]
     scores.setflags(write=False)
     return scores[:2], scores[2:].reshape(n, 2, SCENARIOS)
+
+
+@lru_cache(maxsize=8)
+def _evenly(rows: int, salt: int) -> NDArray[np.float64]:
+    """Evenly spread numbers between 0 and 1, shuffled by a hash in each row: float64[rows, scenarios]."""
+    order = np.argsort(_hashed(rows, SCENARIOS, salt), axis=1, kind="stable")
+    luck: NDArray[np.float64] = (order + 0.5) / SCENARIOS
+    luck.setflags(write=False)
+    return luck
 
 
 def _hashed(rows: int, columns: int, salt: int = 0) -> NDArray[np.uint64]:

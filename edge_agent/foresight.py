@@ -9,7 +9,7 @@ from edge_agent.assignment import Assignment
 from edge_agent.lateness import Lateness, lateness
 from edge_agent.learning import corrected
 from edge_agent.memory import Day, Learned, SaidToHub
-from edge_agent.outlook import Bearing, Foreseen, Spans, arrivals, estimates, spans_left
+from edge_agent.outlook import Bearing, Foreseen, Spans, arrivals, estimates, spans_left, with_rest_advised
 from edge_agent.sensing import Belief
 from edge_agent.turns import under_way
 from edge_agent.whereabouts import share_left
@@ -30,6 +30,11 @@ class Outlook(msgspec.Struct, frozen=True):
     arrivals: Arrivals
     estimates: tuple[Estimate, ...]
     stands: tuple[Lateness, ...]
+
+    @property
+    def rest_from_ms(self) -> int | None:
+        """From when on the driver had better take the break; None when there is none to come."""
+        return None if self.bearing.rest is None else self.bearing.rest.begins.opens_ms
 
     def said(self) -> SaidToHub:
         """What the hub knows once these estimates are said."""
@@ -79,6 +84,7 @@ def _resumes_ms(work: Assignment, day: Day, now_ms: int) -> int:
 def look(bearing: Bearing, order: tuple[StopId, ...], foreseen: Foreseen, learned: Learned, now_ms: int) -> Outlook:
     """When the van will be at each stop of an order, and how that stands against the windows."""
     spans = spans_left(bearing, *corrected(learned, foreseen))
+    bearing = with_rest_advised(bearing, order, spans, foreseen.correlation)
     joined = arrivals(bearing, order, spans, foreseen.correlation)
     expected = estimates(bearing, order, joined)
     return Outlook(now_ms, bearing, foreseen, spans, joined, expected, lateness(bearing, order, joined))

@@ -170,16 +170,20 @@ def needed_gain_s(freedom: Freedom, arcs_used: int, since_change_ms: int | None)
     return freedom.least_gain_s * (1 + DEARER * share_used) * (FRESH_FACTOR if is_fresh else 1)
 
 
-def is_worth_it(proposal: Proposal, plain: RouteProblem, needed_s: float) -> bool:
+def is_worth_it(proposal: Proposal, plain: RouteProblem, needed_s: float, guard: RouteProblem | None = None) -> bool:
     """Whether a proposal gains what it needs to, and not by making what is truly late later.
 
-    The gain is by the problem the kernel was given, with its margins; `plain` is the same day without them.
+    The gain is by the problem the kernel was given, with its margins; `plain` is the same day without them; `guard`
+    is what may not get worse whatever is gained.
     """
     if proposal.gain_s < needed_s:
         return False
-    now = trouble(plain, evaluate(plain, plain.order)).weighted_s
-    then = trouble(plain, evaluate(plain, _nodes(proposal.before, proposal.after))).weighted_s
-    return then <= now
+    nodes = _nodes(proposal.before, proposal.after)
+    return all(
+        trouble(problem, evaluate(problem, nodes)).weighted_s
+        <= trouble(problem, evaluate(problem, problem.order)).weighted_s
+        for problem in (plain, guard or plain)
+    )
 
 
 def arcs(start: StopId, order: Sequence[StopId]) -> list[tuple[StopId, StopId]]:

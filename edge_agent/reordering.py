@@ -17,7 +17,15 @@ from edge_agent.lateness import (
     trouble,
 )
 from edge_agent.memory import Books, Change, Day
-from edge_agent.outlook import Bearing, Improve, Improved, orders_beyond, route_problem, with_margins
+from edge_agent.outlook import (
+    SLOT_MARGIN,
+    Bearing,
+    Improve,
+    Improved,
+    orders_beyond,
+    route_problem,
+    with_margins,
+)
 from edge_agent.reasons import WISHES, Reason, because, in_english
 from edge_agent.sensing import Belief
 from edge_agent.turns import lately_refused
@@ -36,12 +44,14 @@ WORK_HAS_CHANGED = "the work has changed"
 class Case(msgspec.Struct, frozen=True):
     """The order of what lies beyond the stop under way, and what is wrong with it.
 
-    `problem` is the rest of the day with margins, as the kernel is given it; `plain` the same without them.
+    `problem` is the rest of the day with margins, as the kernel is given it; `plain` the same without them. `guard` is
+    the day by the slots sold, with margins: no order is taken that does worse by it.
     """
 
     bearing: Bearing
     problem: RouteProblem
     plain: RouteProblem
+    guard: RouteProblem
     trouble: Trouble
     news: str = ""
 
@@ -84,14 +94,22 @@ class Verdict(msgspec.Struct, frozen=True):
 def case_of(outlook: Outlook, news: str = "") -> Case | None:
     """The present order as a case; None when fewer than two stops may be re-ordered. Raises BadRoute.
 
+    Slots come first: while one is in danger they alone count, for a told window can be told anew. When none is, told
+    windows are what is looked after, and no slot may suffer for it.
+
     `news` says what has changed around it, for an order that is in no trouble.
     """
     bearing = outlook.bearing
     if len(orders_beyond(bearing)) < 2:
         return None
+    sold = route_problem(bearing, outlook.spans, is_by_slot=True)
+    guard = with_margins(sold, bearing, outlook.estimates, SLOT_MARGIN)
+    harm = trouble(guard, evaluate(guard, guard.order))
+    if harm.weighted_s >= bearing.plan.freedom.least_gain_s:
+        return Case(bearing, guard, sold, guard, harm, news)
     plain = route_problem(bearing, outlook.spans)
     problem = with_margins(plain, bearing, outlook.estimates)
-    return Case(bearing, problem, plain, trouble(problem, evaluate(problem, problem.order)), news)
+    return Case(bearing, problem, plain, guard, trouble(problem, evaluate(problem, problem.order)), news)
 
 
 def proposal_of(case: Case, improved: Improved) -> Proposal | None:
@@ -104,7 +122,7 @@ def verdict_on(case: Case, proposal: Proposal, day: Day, now_ms: int) -> Verdict
     freedom = case.bearing.plan.freedom
     since_ms = None if day.changed_ms is None else now_ms - day.changed_ms
     needed_s = needed_gain_s(freedom, day.arcs_used, since_ms)
-    if not is_worth_it(proposal, case.plain, needed_s):
+    if not is_worth_it(proposal, case.plain, needed_s, case.guard):
         return None
     turned_down = [refused.new_arcs for refused in lately_refused(day, now_ms)]
     rule = forbidden(proposal, freedom, day.arcs_used, turned_down)

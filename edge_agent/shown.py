@@ -59,10 +59,12 @@ def day_shown(
     estimates: Iterable[Estimate],
     link_is_up: bool,
     is_moving: bool,
+    rest_from_ms: int | None = None,
 ) -> dict[str, Any]:
     """Everything the page shows but its revision and the present instant; stops in the order shown.
 
-    While the van moves that is the order it set off with, and nothing waits for an answer.
+    While the van moves that is the order it set off with, and nothing waits for an answer. `rest_from_ms` is from when
+    on the break does the least harm; None when nobody knows better than the plan.
     """
     plan = None if work is None else work.plan
     found: dict[str, Any] = {
@@ -92,7 +94,7 @@ def day_shown(
         "plan_version": plan.plan_version,
         "depart_ms": plan.depart_ms,
         "shift_end_ms": plan.shift_end_ms,
-        "break": _break(plan, day),
+        "break": _break(plan, day, rest_from_ms),
         "depot": {
             "name": depot.name,
             "position": depot.position,
@@ -141,11 +143,11 @@ def _change(day: Day, work: Assignment | None) -> dict[str, Any] | None:
     }
 
 
-def _break(plan: Plan, day: Day) -> dict[str, Any] | None:
+def _break(plan: Plan, day: Day, from_ms: int | None) -> dict[str, Any] | None:
     if plan.rest is None:
         return None
     return {
-        "earliest_ms": plan.rest.begins.opens_ms,
+        "earliest_ms": max(plan.rest.begins.opens_ms, from_ms or 0),
         "latest_ms": plan.rest.begins.closes_ms,
         "duration_s": plan.rest.duration_s,
         "taken": day.is_rest_taken,

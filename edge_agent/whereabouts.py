@@ -24,6 +24,8 @@ ELSEWHERE_M = 45.0
 STANDS_ELSEWHERE_MS = 120_000
 STANDS_AGAINST_HIS_WORD_MS = 300_000
 """A driver who said where he is going and stands elsewhere is held up until five minutes say otherwise."""
+OPENS_SOON_MS = 900_000
+"""Whoever stands before a door whose slot opens in more than a quarter of an hour stands there for another reason."""
 LEFT_M = 150.0
 """So far from where it stood, a van has left."""
 DRIVES_MPS = 3.0
@@ -38,7 +40,7 @@ FRESH_POSITION_S = 90.0
 class Near(NamedTuple):
     """Which stop the van has been near, and since when.
 
-    `stood_ms` is when it came to stand there; None while it has not, or drives again. Parking creeps, and is no driving.
+    `stood_ms` is when it came to stand there; None while it has not, or drives again. To creep is not to drive.
     """
 
     stop_id: StopId
@@ -102,7 +104,8 @@ def observe(
     away = {stop_id: metres_between(belief.position, work.stops[stop_id].position) for stop_id in day.shown}
     near = _stood(_nearest(away, goal, near, now_ms), belief, day)
     # Who sets off does not stand, so no reading says both.
-    return leaves or _arrival(belief, belief.position, day, away, near, now_ms), near
+    opens_soon = near is not None and work.stops[near.stop_id].slot.opens_ms - now_ms <= OPENS_SOON_MS
+    return leaves or _arrival(belief, belief.position, day, away, near, opens_soon, now_ms), near
 
 
 def share_left(belief: Belief | None, day: Day, goal: StopId, work: Assignment, now_ms: int) -> float:
@@ -155,7 +158,13 @@ def _stood(near: Near | None, belief: Belief, day: Day) -> Near | None:
 
 
 def _arrival(
-    belief: Belief, position: Position, day: Day, away: dict[StopId, float], near: Near | None, now_ms: int
+    belief: Belief,
+    position: Position,
+    day: Day,
+    away: dict[StopId, float],
+    near: Near | None,
+    opens_soon: bool,
+    now_ms: int,
 ) -> StandsAt | None:
     if near is None or not belief.is_standing or belief.standing_since_ms is None:
         return None
@@ -164,7 +173,7 @@ def _arrival(
         needed_ms = STANDS_MS if away[near.stop_id] <= NEAR_M else STANDS_NEAR_ENOUGH_MS
         # A van that never moved was left standing for a few steps on foot.
         since_ms = near.stood_ms or max(near.since_ms, day.set_off_ms or 0)
-    elif away[near.stop_id] <= ELSEWHERE_M and _is_new_place(position, day):
+    elif opens_soon and away[near.stop_id] <= ELSEWHERE_M and _is_new_place(position, day):
         needed_ms = STANDS_ELSEWHERE_MS if day.said_heading is None else STANDS_AGAINST_HIS_WORD_MS
         since_ms = near.since_ms
     else:

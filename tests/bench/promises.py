@@ -31,7 +31,7 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from itertools import pairwise
 from multiprocessing import get_context
@@ -40,6 +40,19 @@ from typing import Any
 import msgspec
 from rich.console import Console
 from rich.table import Table
+
+from shared.contracts import Plan
+from shared.costs import Costs
+from shared.quantities import EpochMs, TimeWindow
+from shared.reckoning import (
+    TWIN_ASSUMPTIONS,
+    DayFigures,
+    Interventions,
+    PromiseFacts,
+    VanFacts,
+    reckon,
+    twin_interventions,
+)
 
 FIRST_SEED = 500
 DAYS = 70
@@ -93,6 +106,7 @@ class Customer(msgspec.Struct, frozen=True):
     began_ms: int | None
     twin_ms: int | None
     outcome: str
+    twin_outcome: str
 
 
 class Sample(msgspec.Struct, frozen=True):
@@ -141,15 +155,15 @@ class DayFound(msgspec.Struct, frozen=True):
     samples: tuple[Sample, ...]
     notices: dict[str, int]
     counts: dict[str, int]
-    km: float
-    twin_km: float
+    ours: DayFigures
+    twin: DayFigures
     midnight_ms: int
     cpu_s: float
 
 
 def one_day(seed: int) -> DayFound:
     """Live one day and its twin."""
-    from tests.universe.day import Universe
+    from tests.universe.day import LAST_HOUR, Universe
     from tests.universe.town import hour_of
     from tests.universe.twin import drive_twin
 
@@ -179,6 +193,7 @@ def one_day(seed: int) -> DayFound:
                 None if ours is None else ours.began_ms,
                 None if theirs is None else theirs.began_ms,
                 "" if ours is None else ours.outcome.value,
+                "" if theirs is None else theirs.outcome.value,
             )
         )
     known = {customer.stop_id: customer for customer in customers}
@@ -203,10 +218,60 @@ def one_day(seed: int) -> DayFound:
         )
     notices = {name.removeprefix("notice "): n for name, n in trace.counts.items() if name.startswith("notice ")}
     counts = {name: n for name, n in trace.counts.items() if not name.startswith("notice ")}
+    ends_ms = town.at(seed, LAST_HOUR)
+    our_day = reckon(
+        _facts(customers, is_twin=False),
+        _vans(trace.plans, trace.metres, trace.ended_ms, ends_ms),
+        Interventions(),
+        Costs(),
+        ends_ms,
+    )
+    alone = _facts(customers, is_twin=True)
+    twins_day = reckon(
+        alone,
+        _vans(trace.plans, twin.metres, twin.ended_ms, ends_ms),
+        twin_interventions(alone, ends_ms),
+        Costs(),
+        ends_ms,
+        TWIN_ASSUMPTIONS,
+    )
+    cpu_s = time.process_time() - began
     return DayFound(
-        seed, tuple(customers), tuple(samples), notices, counts, trace.kilometres, twin.kilometres,
-        town.midnight_ms(seed), time.process_time() - began,
-    )  # fmt: skip
+        seed, tuple(customers), tuple(samples), notices, counts, our_day, twins_day, town.midnight_ms(seed), cpu_s
+    )
+
+
+def _facts(customers: Sequence[Customer], is_twin: bool) -> list[PromiseFacts]:
+    """What the day's reckoning is made of; every message is an e-mail."""
+    found = []
+    for customer in customers:
+        told = customer.told[:1] if is_twin else customer.told
+        began, outcome = (customer.twin_ms, customer.twin_outcome) if is_twin else (customer.began_ms, customer.outcome)
+        first, last = (TimeWindow(EpochMs(each.opens_ms), EpochMs(each.closes_ms)) for each in (told[0], told[-1]))
+        missed = int(not is_twin and outcome == "attempted")
+        found.append(
+            PromiseFacts(
+                customer.stop_id,
+                TimeWindow(EpochMs(customer.slot_opens_ms), EpochMs(customer.slot_closes_ms)),
+                first,
+                last,
+                None if began is None else EpochMs(began),
+                outcome,
+                ("email",) * (len(told) + missed),
+            )
+        )
+    return found
+
+
+def _vans(
+    plans: Mapping[str, Plan], metres: Mapping[str, float], ended: Mapping[str, int], last_ms: int
+) -> list[VanFacts]:
+    found = []
+    for name, plan in sorted(plans.items()):
+        home_ms = ended.get(name, last_ms)
+        working_s, over_s = (home_ms - plan.depart_ms) / 1000, max(0, home_ms - plan.shift_end_ms) / 1000
+        found.append(VanFacts(name, metres[name], 0.0, working_s, over_s))
+    return found
 
 
 _TOWN: list[Any] = []
@@ -333,14 +398,13 @@ def figures(days: Sequence[DayFound]) -> dict[str, Any]:
     extra: Counter[str] = Counter()
     for day in days:
         extra.update({kind: count for kind, count in day.notices.items() if kind not in ("first", "day")})
-    ours_breaches = sum(c.began_ms is None or c.began_ms > c.slot_closes_ms for c in customers)
-    twin_breaches = sum(c.twin_ms is None or c.twin_ms > c.slot_closes_ms for c in customers)
+    ours_breaches = sum(day.ours.slots_breached for day in days)
+    twin_breaches = sum(day.twin.slots_breached for day in days)
 
     def late(instant: int | None, closes_ms: int) -> float:
-        return 240.0 if instant is None else max(0, instant - closes_ms) / MINUTE_MS
+        return 0.0 if instant is None else max(0, instant - closes_ms) / MINUTE_MS
 
-    ours_late = sum(late(c.began_ms, c.told[-1].closes_ms) for c in customers)
-    twin_late = sum(late(c.twin_ms, c.told[0].closes_ms) for c in customers)
+    ours_late, twin_late = sum(day.ours.late_min for day in days), sum(day.twin.late_min for day in days)
     ours_late_slot = sum(late(c.began_ms, c.slot_closes_ms) for c in customers)
     twin_late_slot = sum(late(c.twin_ms, c.slot_closes_ms) for c in customers)
     ours_late_first = sum(late(c.began_ms, c.told[0].closes_ms) for c in customers)
@@ -382,9 +446,16 @@ def figures(days: Sequence[DayFound]) -> dict[str, Any]:
         "late_slot_cut_pct": percent(twin_late_slot - ours_late_slot, twin_late_slot),
         "worst_band_gap": 0.0 if worst is None else abs(worst.gap),
         "worst_band": "" if worst is None else worst.name,
-        "km": sum(day.km for day in days),
-        "km_twin": sum(day.twin_km for day in days),
-        "failed_attempts": sum(c.outcome == "attempted" for c in customers),
+        "km": sum(day.ours.km for day in days),
+        "km_twin": sum(day.twin.km for day in days),
+        "working_h": sum(day.ours.working_h for day in days),
+        "working_h_twin": sum(day.twin.working_h for day in days),
+        "failed_attempts": sum(day.ours.failed_attempts for day in days),
+        "failed_attempts_twin": sum(day.twin.failed_attempts for day in days),
+        "interventions": sum(day.ours.interventions for day in days),
+        "interventions_twin": sum(day.twin.interventions for day in days),
+        "cost": sum(day.ours.cost.total for day in days),
+        "cost_twin": sum(day.twin.cost.total for day in days),
         "unserved": sum(c.began_ms is None for c in customers),
         "unserved_twin": sum(c.twin_ms is None for c in customers),
         "cpu_s_a_van_day": mean(day.cpu_s for day in days) / 3,
@@ -431,6 +502,10 @@ def show(found: dict[str, Any], screen: Console) -> None:
         ("minutes late, by the first window told", number("late_first_min"), number("late_min_twin"), ""),
         ("minutes late, by the slot sold", number("late_slot_min"), number("late_slot_min_twin"), ""),
         ("kilometres", number("km"), number("km_twin"), ""),
+        ("hours on the road", number("working_h"), number("working_h_twin"), ""),
+        ("failed attempts", number("failed_attempts"), number("failed_attempts_twin"), ""),
+        ("people's interventions (the twin's are assumed)", number("interventions"), number("interventions_twin"), ""),
+        ("cost, EUR", number("cost"), number("cost_twin"), ""),
         ("never visited", number("unserved"), number("unserved_twin"), ""),
         (f"worst gap of coverage, points ({found['worst_band']})", number("worst_band_gap", 1), "-", "worst_band_gap"),
         ("CPU s a van-day", number("cpu_s_a_van_day", 1), "", ""),

@@ -8,7 +8,7 @@ from edge_agent.assignment import Assignment
 from edge_agent.memory import Day
 from edge_agent.sensing import Belief, Quality
 from edge_agent.whereabouts import LeftAgain, Near, SetOff, StandsAt, has_begun, observe, share_left
-from shared.quantities import EpochMs, Position
+from shared.quantities import EpochMs, Position, TimeWindow
 from shared.work import StopId
 from tests.agents import DEPOT, MINUTE_MS, MORNING_MS, place, plan_of, row_of_houses
 
@@ -116,3 +116,13 @@ def test_whatever_is_believed_only_stops_to_come_are_named_and_no_arrival_lies_a
     assert now_near is None or now_near.since_ms <= NOW_MS
     assert not isinstance(happened, StandsAt) or happened.since_ms <= NOW_MS
     assert 0 < share_left(belief, day, S1, WORK, NOW_MS) <= 1.3
+
+
+def test_who_stands_before_a_door_that_opens_much_later_stands_there_for_another_reason() -> None:
+    houses = row_of_houses(3)
+    later = TimeWindow(EpochMs(NOW_MS + 60 * MINUTE_MS), EpochMs(NOW_MS + 180 * MINUTE_MS))
+    closed = [msgspec.structs.replace(house, slot=later, told=later) for house in houses]
+    near = Near(S3, NOW_MS - 130_000)
+    stands = believed(place(1200, 0), stood_s=125)
+    assert observe(stands, heading(S1), Assignment(plan_of(closed)), near, NOW_MS)[0] is None
+    assert observe(stands, heading(S1), Assignment(plan_of(houses)), near, NOW_MS)[0] is not None

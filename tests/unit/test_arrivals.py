@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from edge_agent.arrivals import AdaptiveOffset, QuantilesOutOfOrder, join
+from edge_agent.arrivals import AdaptiveOffset, HeldUp, Honesty, Pause, QuantilesOutOfOrder, join
 from shared.features import Correlation
 
 NOW_MS = 1_750_000_000_000
@@ -186,3 +186,52 @@ def test_moved_quantiles_stay_in_order(heard, quantiles_s):
         offset = offset.learned(quantiles_s, actual_s)
     low, middle, high = offset.moved(np.array([quantiles_s]))[0]
     assert low <= middle <= high
+
+
+def a_row(stops=6, pause=None, held_up=None, honesty=None):
+    legs, dwells = np.array([LEG] * stops), np.array([DWELL] * stops)
+    return join(NOW_MS, legs, dwells, [None] * stops, MEASURED, pause, held_up, honesty)
+
+
+def test_a_break_that_is_due_comes_before_the_next_leg_and_not_into_the_one_under_way():
+    plain, free = a_row(), a_row(pause=Pause(1800, 0, 0, is_begun=False))
+    begun = a_row(pause=Pause(1800, 0, 0, is_begun=True))
+    assert (free.quantiles_ms() - plain.quantiles_ms())[0] == pytest.approx(1_800_000)
+    assert (begun.quantiles_ms() - plain.quantiles_ms())[0] == pytest.approx(0)
+    assert (begun.quantiles_ms() - plain.quantiles_ms())[1] == pytest.approx(1_800_000)
+
+
+def test_a_break_that_may_come_any_time_widens_what_lies_between_and_moves_what_lies_behind():
+    plain, broken = a_row(12), a_row(12, pause=Pause(1800, 600, 1800, is_begun=True))
+    assert width_s(broken) - width_s(plain) < 120
+    assert np.diff(broken.quantiles_ms()[5, [0, 2]])[0] > np.diff(plain.quantiles_ms()[5, [0, 2]])[0] + 1_200_000
+    assert broken.quantiles_ms()[-1, 1] - plain.quantiles_ms()[-1, 1] == pytest.approx(1_800_000, abs=60_000)
+
+
+def test_what_holds_a_van_up_once_in_ten_hours_shows_late_in_the_day_and_only_upwards():
+    plain, held = a_row(40), a_row(40, held_up=HeldUp(0.1, 600, 1800))
+    shift_s = (held.quantiles_ms() - plain.quantiles_ms()) / 1000
+    assert (shift_s >= 0).all()
+    assert shift_s[0, 2] < 10
+    assert shift_s[-1, 2] > 300
+
+
+def test_honesty_stretches_by_distance_about_the_median_and_every_chance_with_it():
+    honesty = Honesty((0, 30), (0, 60), (1, 2), (1, 3))
+    plain, honest = a_row(12), a_row(12, honesty=honesty)
+    before, after = plain.quantiles_ms()[-1], honest.quantiles_ms()[-1]
+    assert after[1] - before[1] == pytest.approx(60_000, abs=2_000)
+    assert after[1] - after[0] == pytest.approx(2 * (before[1] - before[0]), rel=0.01)
+    assert after[2] - after[1] == pytest.approx(3 * (before[2] - before[1]), rel=0.01)
+    assert honest.late_probability(11, round(after[2])) == pytest.approx(0.1, abs=0.01)
+
+
+@given(ROWS, st.floats(0, 3), st.floats(0, 3), st.floats(-600, 600))
+@settings(max_examples=60, deadline=None)
+def test_however_much_it_is_stretched_nobody_is_served_before_opening_or_before_now(stops, below, above, shift):
+    legs, dwells, opens = zip(*stops, strict=True)
+    honesty = Honesty((0, 60), (shift, shift), (below, below), (above, above))
+    quantiles_ms = join(NOW_MS, np.array(legs), np.array(dwells), opens, MEASURED, honesty=honesty).quantiles_ms()
+    opens_ms = np.array([each or NOW_MS for each in opens])
+    assert (quantiles_ms[:, 0] >= np.maximum(opens_ms, NOW_MS) - 1e-3).all()
+    assert (np.diff(quantiles_ms, axis=1) >= 0).all()

@@ -26,8 +26,19 @@ from cloud_hub.events import (
 from cloud_hub.hub import HubCore, HubIdentity
 from cloud_hub.jobs import Jobs
 from cloud_hub.promises import Promise, Rule
-from edge_agent.agent import AgentCore, Identity
-from edge_agent.dialogue import DAY_TOPIC, Asked, ChangeSaid, HeadingSaid, OutcomeSaid, Reply, ShiftSaid
+from edge_agent.agent import AgentCore
+from edge_agent.dialogue import (
+    DAY_TOPIC,
+    Asked,
+    ChangeSaid,
+    HeadingSaid,
+    ObjectSaid,
+    OutcomeSaid,
+    OverrideSaid,
+    Reply,
+    ShiftSaid,
+)
+from edge_agent.identity import Identity
 from edge_agent.sensing import Fix, Scan
 from firmware_sim import wheel
 from firmware_sim.city import World
@@ -60,6 +71,7 @@ SAYS: dict[str, type[Any]] = {
     "/api/heading": HeadingSaid,
     "/api/change": ChangeSaid,
     "/api/outcome": OutcomeSaid,
+    "/api/override": OverrideSaid,
 }
 
 RULE = Rule()
@@ -114,7 +126,7 @@ class Trace:
     served: dict[str, Served] = field(default_factory=dict)
     served_by: dict[str, str] = field(default_factory=dict)
     expected: list[Expected] = field(default_factory=list)
-    kilometres: float = 0.0
+    metres: dict[str, float] = field(default_factory=dict)
     counts: Counter[str] = field(default_factory=Counter)
     ended_ms: dict[str, int] = field(default_factory=dict)
     first_estimates: dict[str, int] = field(default_factory=dict)
@@ -164,10 +176,14 @@ class VanCell:
 class Universe:
     """Drives one day. `run` once."""
 
-    def __init__(self, town: Town, seed: int, rule: Rule = RULE) -> None:
+    def __init__(
+        self, town: Town, seed: int, rule: Rule = RULE, vans: Sequence[str] = VANS, most_orders: int = 10_000
+    ) -> None:
+        """`vans` and `most_orders` make a smaller day of the same seed."""
         self.town, self.seed = town, seed
+        self._most_orders = most_orders
         self.world = town.world(seed)
-        self.now_ms = town.at(seed, 6.5)
+        self.now_ms: int = town.at(seed, 6.5)
         self.hub_store = Rooms()
         identity = HubIdentity(
             region=REGION, life="life", new_boot="boot-hub", zone=ZONE, clock_face=clock_face, rule=rule
@@ -176,7 +192,7 @@ class Universe:
         self.jobs = Jobs(town.roads, SteadySolver(seed), _delivered)  # type: ignore[arg-type]  # the solver's double
         self.door = Door(REGION)
         self.cells = {
-            name: VanCell(name, town, seed, self.world, driver_of(town, seed, name), self.now_ms) for name in VANS
+            name: VanCell(name, town, seed, self.world, driver_of(town, seed, name), self.now_ms) for name in vans
         }
         self.trace = Trace(seed)
         self.mishaps: list[Mishap] = []
@@ -193,10 +209,11 @@ class Universe:
 
     def _rise(self) -> None:
         self._to_hub([LinkUp()])
-        self._to_hub([DepotsSaid((self.town.depot,)), VehiclesSaid(self.town.vehicles(self.seed))])
+        vehicles = tuple(vehicle for vehicle in self.town.vehicles(self.seed) if vehicle.agent in self.cells)
+        self._to_hub([DepotsSaid((self.town.depot,)), VehiclesSaid(vehicles)])
         for cell in self.cells.values():
             self._to_agent(cell, [LinkUp()])
-        self._to_hub([OrdersHanded(self.town.orders(self.seed))])
+        self._to_hub([OrdersHanded(self.town.orders(self.seed)[: self._most_orders])])
         self._flush()
 
     def _plan(self) -> None:
@@ -212,7 +229,7 @@ class Universe:
 
     def _drive(self) -> None:
         last_ms = self.town.at(self.seed, LAST_HOUR)
-        sample_at_ms = self.town.at(self.seed, 7.5)
+        sample_at_ms = int(self.town.at(self.seed, 7.5))
         waiting = [mishap.at_ms for mishap in self.mishaps]
         heapq.heapify(waiting)
         to_come = deque(self.mishaps)
@@ -230,11 +247,13 @@ class Universe:
                     moments.append(cell.wake_ms)
                 if cell.look_at_ms is not None:
                     moments.append(cell.look_at_ms)
-            self.now_ms = EpochMs(max(min(moments), self.now_ms))
+            self.now_ms = max(min(moments), self.now_ms)
             while to_come and to_come[0].at_ms <= self.now_ms:
                 self._befall(to_come.popleft())
             for cell in active:
                 self._turn(cell)
+                if cell.van.phase == "done":
+                    self.trace.ended_ms[cell.name] = self.now_ms
             self._flush()
             if sample_at_ms <= self.now_ms:
                 sample_at_ms += SAMPLE_EVERY_MS
@@ -257,7 +276,7 @@ class Universe:
         day = cell.read_page()
         told = cell.wheel.act(van, day, now_ms)
         for label in told.scans:
-            self._to_agent(cell, [Scan(now_ms, label)])
+            self._to_agent(cell, [Scan(EpochMs(now_ms), label)])
         for post in told.posts:
             self._post(cell, post)
         cell.look_at_ms = None
@@ -273,7 +292,11 @@ class Universe:
             cell.counts[f"unsaid {post.path}"] += 1
             return
         said = msgspec.convert(post.body, type=kind)
-        labels = [Scan(self.now_ms, label) for label in post.scans]
+        labels = [Scan(EpochMs(self.now_ms), label) for label in post.scans]
+        for picture in post.pictures:
+            cell.keys += 1
+            said_picture = ObjectSaid(picture.kind, picture.stop_id, "image/png", picture.content)
+            self._to_agent(cell, [Asked(f"{cell.name}/{cell.keys}", said_picture)])
         cell.keys += 1
         answers = self._to_agent(cell, [*labels, Asked(f"{cell.name}/{cell.keys}", said)])
         reply = answers.get(len(labels))
@@ -289,8 +312,6 @@ class Universe:
 
     def _sample(self) -> None:
         for cell in self.cells.values():
-            if cell.van.phase in ("done", "depot") and not cell.van.driven:
-                pass
             if not cell.page:
                 continue
             for shown in msgspec.json.decode(cell.page, type=_ShownDay).stops:
@@ -304,7 +325,7 @@ class Universe:
         for cell in self.cells.values():
             trace.served |= cell.wheel.served
             trace.served_by |= dict.fromkeys(cell.wheel.served, cell.name)
-            trace.kilometres += cell.van.motion().odometer_m / 1000
+            trace.metres[cell.name] = cell.van.motion().odometer_m
             for name, count in [*cell.counts.items(), *cell.core.counters().items()]:
                 trace.counts[name] += count
         for name, count in self.hub.counts.items():

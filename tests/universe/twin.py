@@ -21,7 +21,7 @@ class TwinTrace:
     """What became of the twin's day."""
 
     served: dict[str, Served] = field(default_factory=dict)
-    kilometres: float = 0.0
+    metres: dict[str, float] = field(default_factory=dict)
     ended_ms: dict[str, int] = field(default_factory=dict)
 
 
@@ -92,7 +92,7 @@ def drive_twin(town: Town, seed: int, plans: dict[str, Plan], mishaps: list[Mish
         rounds[name] = _Round(Van(name, world, town.depot, who, luck, begins_ms), plan, who.break_lean)
     vans = {name: round_.van for name, round_ in rounds.items()}
     to_come = deque(mishaps)
-    now_ms, last_ms = begins_ms, town.at(seed, LAST_HOUR)
+    now_ms, last_ms = int(begins_ms), town.at(seed, LAST_HOUR)
     trace = TwinTrace()
     while now_ms < last_ms:
         active = {name: each for name, each in rounds.items() if each.van.phase != "done"}
@@ -108,7 +108,7 @@ def drive_twin(town: Town, seed: int, plans: dict[str, Plan], mishaps: list[Mish
             each.turn(now_ms)
             if each.van.phase == "done":
                 trace.ended_ms[name] = now_ms
-    for each in rounds.values():
+    for name, each in rounds.items():
         trace.served |= each.served
-        trace.kilometres += each.van.motion().odometer_m / 1000
+        trace.metres[name] = each.van.motion().odometer_m
     return trace
