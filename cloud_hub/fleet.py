@@ -39,8 +39,8 @@ class Order(msgspec.Struct, frozen=True):
     names the customer in the book of customers, "" when the shop told nothing of one.
 
     `amended` are visits that are other than sold or were never sold: one a customer has changed, and one that follows
-    a failed attempt (see `stop_named`). An order that goes back to its sender is `returning`. `is_forgotten` when what
-    was personal about it has been erased.
+    a failed attempt (see `stop_named`). `called_off` names visits that were added and taken out again. An order that
+    goes back to its sender is `returning`. `is_forgotten` when what was personal about it has been erased.
     """
 
     order_id: OrderId
@@ -56,6 +56,13 @@ class Order(msgspec.Struct, frozen=True):
     customer_ref: str = ""
     amended: tuple[Stop, ...] = ()
     is_forgotten: bool = False
+    called_off: tuple[StopId, ...] = ()
+
+    @property
+    def visits(self) -> tuple[StopId, ...]:
+        """Every visit this order has or ever had, by name."""
+        stops = (stop.stop_id for stop in (self.stop, *self.amended) if stop is not None)
+        return tuple(dict.fromkeys((*stops, *self.called_off)))
 
     def stop_named(self, stop_id: StopId) -> Stop | None:
         """A visit of this order as it is to be now; None when it has none of this name."""
@@ -69,8 +76,9 @@ class Order(msgspec.Struct, frozen=True):
         return msgspec.structs.replace(self, amended=amended)
 
     def without_stop(self, stop_id: StopId) -> "Order":
-        """The order as if this visit had never been amended or added."""
-        return msgspec.structs.replace(self, amended=tuple(s for s in self.amended if s.stop_id != stop_id))
+        """The order without this visit, of which only the name is kept: archives and vans may hold more."""
+        amended = tuple(s for s in self.amended if s.stop_id != stop_id)
+        return msgspec.structs.replace(self, amended=amended, called_off=(*self.called_off, stop_id))
 
 
 class Candidate(msgspec.Struct, frozen=True):
@@ -87,7 +95,8 @@ class StopRecord(msgspec.Struct, frozen=True):
 
     `is_leaving` while its agent has been told to leave it out and has not said yet that it does. `wished` is another
     slot the customer asked for when the van was already under way. `next_step` is how it goes on after a failed visit:
-    one of `cloud_hub.nextstep.STEPS`, `deciding` while the roads are asked, "" when nothing failed.
+    one of `cloud_hub.nextstep.STEPS`, `deciding` while the roads are asked, "" when nothing failed. `had_by` are all
+    agents that ever had it: each may still have its address on its disk.
     """
 
     stop_id: StopId
@@ -100,6 +109,7 @@ class StopRecord(msgspec.Struct, frozen=True):
     is_leaving: bool = False
     wished: TimeWindow | None = None
     next_step: str = ""
+    had_by: tuple[AgentId, ...] = ()
 
 
 class AgentRecord(msgspec.Struct, frozen=True):

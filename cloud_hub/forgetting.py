@@ -172,7 +172,7 @@ class Forgetting:
         records = [record for order in orders for record in self._records(order)]
         traces = self._traces(orders)
         stop_ids = traces.stop_ids
-        vans = self._vans(records, stop_ids)
+        vans = self._vans(orders, stop_ids)
         for ref in refs:
             memory.customers.drop(ref)
         for order in orders:
@@ -206,17 +206,21 @@ class Forgetting:
         }
         return Traces(
             frozenset(order_ids),
-            frozenset(stop.stop_id for stop in stops),
+            frozenset(stop_id for order in orders for stop_id in order.visits),
             tuple(dict.fromkeys(stop.position for stop in stops if stop.position not in others)),
         )
 
-    def _vans(self, records: Sequence[StopRecord], stop_ids: frozenset[str]) -> dict[AgentId, dict[StopId, None]]:
-        """Every agent that had some of these stops, and which."""
+    def _vans(self, orders: Sequence[Order], stop_ids: frozenset[str]) -> dict[AgentId, dict[StopId, None]]:
+        """Every agent that ever had a visit of these orders, and all visits of those: what was left out, put off or
+        left undone may still lie on its disk.
+        """
         found: dict[AgentId, dict[StopId, None]] = {}
-        for record in records:
-            promise = self._memory.promises.get(record.stop_id)
-            for agent in (record.agent, AgentId("") if promise is None else promise.agent):
-                found.setdefault(agent, {})[record.stop_id] = None
+        for order in orders:
+            visits = dict.fromkeys(order.visits)
+            for record in self._records(order):
+                promise = self._memory.promises.get(record.stop_id)
+                for agent in (*record.had_by, record.agent, AgentId("") if promise is None else promise.agent):
+                    found.setdefault(agent, {}).update(visits)
         for plan in self._memory.plans.values():
             for stop in plan.stops:
                 if stop.stop_id in stop_ids:

@@ -93,8 +93,11 @@ class Memory:
         return self.agents.put(record.agent, msgspec.structs.replace(record, **changes))
 
     def change_stop(self, record: StopRecord, **changes: Any) -> StopRecord:
-        """Put the record with these changes, and return it."""
-        return self.stops.put(record.stop_id, msgspec.structs.replace(record, **changes))
+        """Put the record with these changes, and return it. Whoever gets the stop is remembered for having had it."""
+        changed = msgspec.structs.replace(record, **changes)
+        if changed.agent and changed.agent not in changed.had_by:
+            changed = msgspec.structs.replace(changed, had_by=(*changed.had_by, changed.agent))
+        return self.stops.put(record.stop_id, changed)
 
     def stop_of(self, stop_id: StopId) -> Stop | None:
         """A stop as it is to be now, which may be other than sold; None when nobody knows it or where it is."""

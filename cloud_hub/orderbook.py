@@ -1,5 +1,7 @@
 """Take orders in and let people correct where they go, until they are planned."""
 
+import msgspec
+
 from cloud_hub.addressbook import AddressBook
 from cloud_hub.chains import Chains, Hand
 from cloud_hub.events import Answer, OrderCorrected, OrdersHanded
@@ -67,7 +69,13 @@ class OrderBook:
         return f"is already {stop.state} with {stop.agent}"
 
     def _keep(self, order: Order, now: Now) -> None:
-        self._memory.orders.put(order.order_id, order)
+        known = self._memory.orders.get(order.order_id)
+        former_visits = () if known is None else known.visits
+        gone = tuple(visit for visit in former_visits if visit not in order.visits)
+        self._memory.orders.put(order.order_id, msgspec.structs.replace(order, called_off=gone))
         if order.stop is not None and order.state == "accepted":
             stop_id = order.stop.stop_id
-            self._memory.stops.put(stop_id, StopRecord(stop_id, order.order_id, changed_ms=now.domain_ms))
+            former = self._memory.stops.get(stop_id)
+            had_by = () if former is None else former.had_by
+            record = StopRecord(stop_id, order.order_id, changed_ms=now.domain_ms, had_by=had_by)
+            self._memory.stops.put(stop_id, record)

@@ -415,7 +415,7 @@ class Redelivery:
             if other is None or other.stop_id == record.stop_id:
                 continue
             if other.state == "waiting":
-                self._memory.stops.drop(other.stop_id)
+                self._amendments.drop(other)
                 self._memory.orders.put(order.order_id, order.without_stop(other.stop_id))
             elif other.state == "planned":
                 self._amendments.amend(other.agent, withdrawn=(other.stop_id,), why="delivered already", now=now)
