@@ -46,7 +46,7 @@ def test_a_skewed_day_is_later_in_the_middle_than_its_medians_add_up_to():
 
 
 @given(ROWS, SHARES, SHARES, st.floats(-1, 1))
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 def test_quantiles_are_ordered_and_stops_follow_each_other(stops, legs, dwells, between):
     quantiles_ms = joined(stops, Correlation(legs, dwells, between)).quantiles_ms()
     assert (np.diff(quantiles_ms, axis=1) >= 0).all()
@@ -55,7 +55,7 @@ def test_quantiles_are_ordered_and_stops_follow_each_other(stops, legs, dwells, 
 
 
 @given(ROWS)
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 def test_nobody_is_served_before_opening(stops):
     quantiles_ms = joined(stops).quantiles_ms()
     opens_ms = np.array([stop[2] or NOW_MS for stop in stops])
@@ -63,7 +63,7 @@ def test_nobody_is_served_before_opening(stops):
 
 
 @given(st.floats(0, 0.8), st.integers(4, 40))
-@settings(max_examples=40)
+@settings(max_examples=40, deadline=None)
 def test_more_shared_luck_makes_a_wider_window(share, stops):
     day = [(LEG, DWELL, None)] * stops
     narrow = joined(day, Correlation(share, share, share))
@@ -85,14 +85,14 @@ def test_independent_legs_spread_with_the_root_of_their_number():
 
 
 @given(ROWS, st.floats(1, 600))
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 def test_a_slower_leg_never_brings_anybody_forward(stops, more_s):
     slower = [([quantile + more_s for quantile in stops[0][0]], *stops[0][1:]), *stops[1:]]
     assert (joined(slower).quantiles_ms() >= joined(stops).quantiles_ms() - 1e-3).all()
 
 
 @given(ROWS, st.integers(0, 30_000), st.integers(1, 5_000))
-@settings(max_examples=60)
+@settings(max_examples=60, deadline=None)
 def test_lateness_falls_with_a_later_limit(stops, first_s, more_s):
     arrivals = joined(stops)
     last = len(arrivals) - 1
