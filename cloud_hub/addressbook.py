@@ -44,7 +44,8 @@ class AddressBook:
 
     def opted_out(self, event: OptOutSaid, _: Now) -> Answer:
         """The customer wants less, or more again. What waits to leave is held against it when its time comes."""
-        if event.order_id not in self._memory.orders:
+        order = self._memory.orders.get(event.order_id)
+        if order is None or order.is_forgotten:
             return Answer(False, f"order '{event.order_id}' is unknown")
         reference = self.reference(event.order_id)
         known = self._memory.customers.get(reference) or Customer(reference)

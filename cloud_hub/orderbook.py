@@ -1,14 +1,19 @@
 """Take orders in and let people correct where they go, until they are planned."""
 
+from collections.abc import Sequence
+
 import msgspec
 
 from cloud_hub.addressbook import AddressBook
 from cloud_hub.chains import Chains, Hand
+from cloud_hub.contacts import Customer
 from cloud_hub.events import Answer, OrderCorrected, OrdersHanded
 from cloud_hub.fleet import Order, StopRecord
 from cloud_hub.memory import Memory
 from shared.steps import Now, Row
 from shared.work import StopId
+
+FORGOTTEN = "it is the number of an order whose customer was forgotten"
 
 
 class OrderBook:
@@ -20,11 +25,16 @@ class OrderBook:
         self._book = book
 
     def handed(self, event: OrdersHanded, now: Now) -> Answer:
-        """Take these orders, each unless it is planned already with other contents, and what is said of customers."""
+        """Take these orders, each unless it is planned already with other contents, and what is said of customers.
+
+        A shop hands in yesterday's file again: whoever was forgotten stays so, and a link given for that order then
+        leads to nobody else's.
+        """
         taken: list[str] = []
-        refused: list[tuple[str, str]] = []
-        self._book.handed(event.customers)
-        for order in self._book.with_wishes(event.orders):
+        refused = [(str(order.order_id), FORGOTTEN) for order in event.orders if self._is_forgotten(order)]
+        orders = [order for order in event.orders if not self._is_forgotten(order)]
+        self._book.handed(_customers_of(orders, event))
+        for order in self._book.with_wishes(orders):
             known = self._memory.orders.get(order.order_id)
             why_not = self._why_fixed(order)
             if known is not None and known.state == "accepted" and known.fingerprint == order.fingerprint:
@@ -61,6 +71,10 @@ class OrderBook:
         )
         return Answer(True, named=(order.order_id,))
 
+    def _is_forgotten(self, order: Order) -> bool:
+        known = self._memory.orders.get(order.order_id)
+        return known is not None and known.is_forgotten
+
     def _why_fixed(self, order: Order) -> str:
         """Why this order can no longer be changed; "" when it can."""
         stop = self._memory.stops.get(order.stop.stop_id if order.stop is not None else StopId(order.order_id))
@@ -79,3 +93,10 @@ class OrderBook:
             had_by = () if former is None else former.had_by
             record = StopRecord(stop_id, order.order_id, changed_ms=now.domain_ms, had_by=had_by)
             self._memory.stops.put(stop_id, record)
+
+
+def _customers_of(orders: Sequence[Order], event: OrdersHanded) -> list[Customer]:
+    """What is said of customers, without those who are named by forgotten orders alone."""
+    named = {order.customer_ref or order.order_id for order in orders}
+    gone = {order.customer_ref or order.order_id for order in event.orders} - named
+    return [customer for customer in event.customers if customer.customer_ref not in gone]

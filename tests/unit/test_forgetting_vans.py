@@ -2,7 +2,8 @@
 
 import msgspec
 
-from cloud_hub.events import ForgetAsked, OrdersHanded, VehiclesSaid
+from cloud_hub.contacts import Customer
+from cloud_hub.events import ForgetAsked, OptOutSaid, OrdersHanded, VehiclesSaid
 from cloud_hub.fleet import StopRecord
 from cloud_hub.sayings import OtherDay, WishSaid
 from shared.messages import AmendmentTaken, PersonForgotten, ShiftChanged
@@ -67,3 +68,25 @@ def test_a_visit_that_was_called_off_is_forgotten_too() -> None:
     again = msgspec.structs.replace(annas(1).stop, stop_id=StopId("stop-1.2"))  # type: ignore[type-var]  # It has one.
     called_off = annas(1).with_stop(again).without_stop(again.stop_id)
     assert (called_off.amended, called_off.visits) == ((), (ONE, StopId("stop-1.2")))
+
+
+def test_a_file_handed_in_again_does_not_bring_back_who_was_forgotten() -> None:
+    hub = withdrawn_for_another_day()
+    hub.take(ForgetAsked("anna-ref", "bert", even_open=True))
+    ((refused, why),) = hub.take(OrdersHanded((annas(1),), (ANNA,))).answers[0].refused
+    assert (refused, "forgotten" in why) == ("order-1", True)
+    assert hub.found() == []
+
+
+def test_who_was_forgotten_may_order_anew() -> None:
+    hub = withdrawn_for_another_day()
+    hub.take(ForgetAsked("anna-ref", "bert", even_open=True))
+    assert hub.take(OrdersHanded((annas(1), annas(7)), (ANNA,))).answers[0].named == ("order-7",)
+    assert hub.documents("customers", Customer)["anna-ref"] == ANNA
+
+
+def test_a_link_of_somebody_forgotten_stops_nothing_and_makes_no_customer() -> None:
+    hub = withdrawn_for_another_day()
+    hub.take(ForgetAsked("anna-ref", "bert", even_open=True))
+    assert not hub.take(OptOutSaid(OrderId("order-1"))).answers[0].is_done
+    assert hub.documents("customers", Customer) == {}
