@@ -13,7 +13,7 @@ from cloud_hub.chances import inside_pct
 from cloud_hub.contacts import Customer
 from cloud_hub.fleet import AgentRecord, EstimatesHeard, Order, StopRecord
 from cloud_hub.promises import Promise, Telling
-from cloud_hub.sayings import NotHomeUntil, OtherDay, SaidWish, wish_id
+from cloud_hub.sayings import DoorCode, Neighbour, NotHomeUntil, OtherDay, SafePlace, SaidWish, wish_id
 from cloud_hub.web.picture import Picture
 from cloud_hub.wishes import NEEDS_A_PERSON, last_visit
 from shared.messages import Estimate
@@ -23,8 +23,13 @@ from shared.work import AgentId, OrderId, Outcome, Stop, StopId, Visit
 LAST_FEW = 3
 """The van's place and the number of stops before a door are shown when at most so many remain."""
 
+ON_ITS_ROUTE = ("planned", "under_way", "at_the_door")
+
 OLDEST_PLACE_MS = 15 * 60_000
 """Where a van was a quarter of an hour ago says nothing of where it is."""
+
+SILENT_MS = 5 * 60_000
+"""A van in a courtyard or a tunnel is soon back: only after so long is its silence told."""
 
 GRID_M = 50.0
 METRES_PER_DEGREE = 111_195.0
@@ -67,7 +72,8 @@ class View:
 
     `phase` is checking, waiting, planned, under_way, at_the_door, done, collected or missed. `window` is the one told,
     or the slot while none is. `sure_pct` is absent when nothing is expected. `needs_person` names the service that
-    forbids leaving it; "" when none does. `is_open` while the visit can still be changed. `has_next_time` when the shop
+    forbids leaving it; "" when none does. `silent_since_ms` is when the van that is to come was last heard, if it is out
+    of reach: what is shown is from then. `is_open` while the visit can still be changed. `has_next_time` when the shop
     said which customer it is, so that something can be remembered for later orders.
     """
 
@@ -80,6 +86,7 @@ class View:
     sure_pct: int | None
     stops_before: int | None
     van: Van | None
+    silent_since_ms: EpochMs | None
     outcome: str
     ended_ms: EpochMs | None
     next_step: str
@@ -126,6 +133,7 @@ def view(picture: Picture, order_id: OrderId, now_ms: int) -> View:
         sure_pct=None if estimate is None or promise is None else how_sure(promise, estimate),
         stops_before=before,
         van=None if before is None else _van(picture, record.agent, visit.position, now_ms),
+        silent_since_ms=_silent_since(picture, agent, now_ms) if phase in ON_ITS_ROUTE else None,
         outcome="" if ended is None else ended.outcome.value,
         ended_ms=None if ended is None else ended.arrived_ms,
         next_step="return" if order.state == "returning" else record.next_step,
@@ -179,13 +187,22 @@ def still_holds(said: SaidWish, visit: Stop) -> bool:
         return visit.slot.opens_ms >= said.wish.slot.opens_ms
     if isinstance(said.wish, NotHomeUntil) and said.effect == "not_before":
         return visit.slot.opens_ms >= said.wish.at_ms or visit.attempt > 1
+    if not said.is_done or visit.attempt > 1:
+        return True
+    match said.wish:
+        case SafePlace(where=asked):
+            return visit.safe_place == asked
+        case Neighbour(who=asked):
+            return visit.neighbour == asked
+        case DoorCode(code=asked):
+            return visit.door_code == asked
     return True
 
 
 def _bare(order: Order, customer: Customer | None) -> View:
     return View(
-        order.order_id, "checking", None, None, False, False, None, None, None, "", None, "", (), (), (), customer, "",
-        False, order.customer_ref not in ("", order.order_id),
+        order.order_id, "checking", None, None, False, False, None, None, None, None, "", None, "", (), (), (), customer,
+        "", False, order.customer_ref not in ("", order.order_id),
     )  # fmt: skip
 
 
@@ -214,6 +231,15 @@ def _van(picture: Picture, agent: AgentId, door: Position, now_ms: int) -> Van |
     position = rounded(Position(place["lat"], place["lon"]))
     metres = metres_between(position, door)
     return Van(position, max(0, now_ms - place["at_ms"]) // 60_000, round(metres / GRID_M) * round(GRID_M))
+
+
+def _silent_since(picture: Picture, agent: AgentRecord | None, now_ms: int) -> EpochMs | None:
+    """When a van under way that is out of reach was last heard; None while it is there, or not away for long."""
+    if agent is None or agent.is_there or not agent.has_begun:
+        return None
+    place = picture.position(agent.agent)
+    last_ms = max(agent.last_event_ms, EpochMs(0 if place is None else place["at_ms"]))
+    return last_ms if now_ms - last_ms >= SILENT_MS else None
 
 
 def _estimate(picture: Picture, record: StopRecord, promise: Promise) -> Estimate | None:
