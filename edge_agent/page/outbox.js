@@ -12,6 +12,7 @@
   const newKey = () => Array.from(crypto.getRandomValues(new Uint8Array(16)), b => b.toString(16).padStart(2, "0")).join("");
   const waiting = new Map();
   let entries = attempt(() => JSON.parse(remembered("outbox") || "[]"), []).filter(entry => Date.now() - entry.at < KEPT_MS);
+  remember("outbox", entries.length ? JSON.stringify(entries) : null);
   for (const entry of entries) entry.isKept = true;
   let isSending = false, again = 0;
   const heard = { changed: () => {}, locked: () => {}, refused: () => {} };

@@ -5,7 +5,9 @@
   const place = id => document.getElementById(id);
 
   let isLocked = false, isAway = false, isStarting = true;
-  let rate = 1, metAt = null;
+  let rate = 1, metAt = null, heardAt = 0;
+  // How long the day stays on the screen without a word from the van.
+  const KNOWN_FOR_MS = 2 * 3600 * 1000;
   let shownChange = null, spokenNext = null, blocked = 0;
   const addresses = new Map();
 
@@ -23,6 +25,7 @@
     }
     waywarden.day = day;
     metAt = at;
+    heardAt = Date.now();
     isLocked = isStarting = isAway = false;
     for (const stop of day.stops) addresses.set(stop.stop_id, stop.address);
     if (day.scans) attempt(() => waywarden.scansAre(day.scans));
@@ -378,12 +381,19 @@
     if (news.length) waywarden.announce(news.join(" "));
   }
 
-  function lock() {
+  // Nothing of the day stays in the page: not in its words, nor in what it was served with.
+  function forgetDay() {
     waywarden.day = null;
+    addresses.clear();
+    shownChange = spokenNext = null;
+    waywarden.closeSheet();
+    waywarden.announce("");
+    for (const id of ["word", "known"]) place(id).textContent = "";
+  }
+  function lock() {
+    forgetDay();
     isLocked = true;
     isStarting = isAway = false;
-    addresses.clear();
-    waywarden.closeSheet();
     render();
   }
 
@@ -410,6 +420,8 @@
         failures += 1;
         isAway = failures > 1;
         isStarting = !isAway;
+        // The phone has gone home with its page open.
+        if (waywarden.day && Date.now() - heardAt > KNOWN_FOR_MS) forgetDay();
         attempt(render);
         await new Promise(go => setTimeout(go, Math.min(3000, 350 * failures)));
       } finally { clearTimeout(timer); }
@@ -425,6 +437,7 @@
   Object.assign(waywarden, { day: null, present, nowMs, render, isMoving });
 
   const known = attempt(() => JSON.parse(place("known").textContent), null);
+  place("known").textContent = "";
   if (known && known.is_locked) lock();
   else { if (known) take(known); render(); watch(); }
   // The optional parts come after the first paint, each on its own.
