@@ -2,7 +2,7 @@
 
 import io
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -67,8 +67,8 @@ def arrive_next(tab: Tab, street: str) -> None:
     expect(tab.locator(".kicker").first).to_contain_text("On the way")
 
 
-def sign(tab: Tab) -> None:
-    """Draw on the pad with a finger."""
+def sign(tab: Tab, seen: Callable[[], None] = lambda: None) -> None:
+    """Draw on the pad with a finger. `seen` is done before it is handed in."""
     pad = tab.locator("canvas.pad")
     box = pad.bounding_box()
     assert box is not None
@@ -77,6 +77,7 @@ def sign(tab: Tab) -> None:
     for east, north in SIGNED:
         tab.mouse.move(box["x"] + east, box["y"] + north, steps=5)
     tab.mouse.up()
+    seen()
     press(tab, "Done")
 
 
