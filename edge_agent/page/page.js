@@ -214,14 +214,16 @@
     const toCome = stopsToCome(), known = new Set(toCome.map(stop => stop.stop_id));
     const after = change.after.filter(id => known.has(id)), before = change.before.filter(id => known.has(id));
     const { cause, effect } = reasonWords(change);
-    const first = Math.max(0, after.findIndex((id, k) => id !== before[k]));
-    const order = after.slice(first, first + 3).map((id, k) => el("li", { "data-place": String(waywarden.day.done.length + first + k + 1),
+    // A wish may leave the order as it was: then there is nothing to look through, and nothing to go back to.
+    const first = after.findIndex((id, k) => id !== before[k]), isOtherOrder = first >= 0;
+    const order = (isOtherOrder ? after.slice(first, first + 3) : []).map((id, k) => el("li", { "data-place": String(waywarden.day.done.length + first + k + 1),
       class: before[first + k] === id ? null : "moved" }, twoLines(addressOf(id))[0]));
-    return el("section", { class: "word-card", "aria-label": t("change_title") },
-      el("h2", {}, t("change_title"), " ", el("span", { class: "figures" }, t("change_at", { time: clock(change.at_ms) }))),
-      el("p", {}, cause), effect ? el("p", { class: "effect" }, effect) : null, el("ol", {}, order),
-      el("div", { class: "pair" }, button(t("change_refused"), () => refuse(change), { "data-at": "refuse" }),
-        button(t("change_seen"), () => seen(change), { class: "go", "data-at": "seen" })));
+    const title = t(isOtherOrder ? "change_title" : "change_same_order");
+    return el("section", { class: "word-card", "aria-label": title },
+      el("h2", {}, title, " ", el("span", { class: "figures" }, t("change_at", { time: clock(change.at_ms) }))),
+      el("p", {}, cause), effect ? el("p", { class: "effect" }, effect) : null, isOtherOrder ? el("ol", {}, order) : null,
+      el("div", { class: isOtherOrder ? "pair" : "actions" }, isOtherOrder ? button(t("change_refused"), () => refuse(change), { "data-at": "refuse" }) : null,
+        button(t("change_seen"), () => seen(change), { class: isOtherOrder ? "go" : "go grow", "data-at": "seen" })));
   }
   // At a door the door comes first: the change is one line there, and the rest of it a touch away.
   const changeLine = change => el("button", { type: "button", class: "word-line", "data-at": "change", onclick: () =>

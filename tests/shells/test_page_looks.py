@@ -183,6 +183,13 @@ def test_a_change_is_taken_or_turned_down_with_a_reason(tab: Tab, stage: Stage) 
     assert stage.said[-1] == ChangeSaid("c1", "refused", "the customer asked me")
 
 
+def test_a_change_that_leaves_the_order_offers_no_other(tab: Tab, stage: Stage) -> None:
+    show(tab, stage, {"change": {**CHANGE, "after": CHANGE["before"]}})
+    is_same = tab.get_by_role("region", name="Changed, order as before")
+    assert is_same.get_by_role("button").all_inner_texts() == ["All right"]
+    assert is_same.get_by_role("listitem").count() == 0
+
+
 def test_at_a_door_a_change_is_one_line_until_it_is_touched(tab: Tab, stage: Stage) -> None:
     show(tab, stage, at(STOPS[0], change=CHANGE))
     expect(tab.get_by_role("button", name="All right")).to_have_count(0)
