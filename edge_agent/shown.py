@@ -17,7 +17,10 @@ from shared.ledger import spoken
 from shared.messages import Estimate
 from shared.quantities import TimeWindow
 from shared.steps import Envelope
-from shared.work import AgentId, Stop, StopId, Visit
+from shared.work import AgentId, Outcome, Stop, StopId, Visit
+
+STAYS = frozenset({Outcome.ATTEMPTED, Outcome.REFUSED, Outcome.DAMAGED, Outcome.COLLECTED})
+"""After a visit that ended so all its parcels are in the van."""
 
 
 class Screen:
@@ -94,6 +97,7 @@ def day_shown(
         "plan_version": plan.plan_version,
         "depart_ms": plan.depart_ms,
         "shift_end_ms": plan.shift_end_ms,
+        "on_board": len(_left_over(stops, day, visits)),
         "break": _break(plan, day, rest_from_ms),
         "depot": {
             "name": depot.name,
@@ -112,6 +116,23 @@ def day_shown(
 def _known(work: Assignment) -> dict[StopId, Stop]:
     """Withdrawn stops, too: the page may still show one while the van moves."""
     return {stop.stop_id: stop for stop in (*work.withdrawn, *work.plan.stops)}
+
+
+def _left_over(stops: Mapping[StopId, Stop], day: Day, visits: Mapping[StopId, Visit]) -> list[str]:
+    """The parcels that go back to the depot: visits left them in the van, and no stop to come is for them."""
+    found: dict[str, None] = {}
+    for stop_id in day.driven:
+        if stop_id not in stops or stop_id not in visits:
+            continue
+        stop, visit = stops[stop_id], visits[stop_id]
+        codes = [parcel.barcode for parcel in stop.parcels]
+        left = visit.parcels_left if visit.outcome is Outcome.PART else codes if visit.outcome in STAYS else ()
+        for code in codes:
+            found.pop(code, None)
+        if stop.service != "collection" or visit.outcome is Outcome.COLLECTED:
+            found |= dict.fromkeys(left)
+    to_come = {parcel.barcode for stop_id in on_page(day) if stop_id in stops for parcel in stops[stop_id].parcels}
+    return [code for code in found if code not in to_come]
 
 
 def _question(day: Day, work: Assignment | None) -> dict[str, Any] | None:

@@ -100,6 +100,15 @@ def test_a_new_plan_of_the_day_keeps_visits_done_and_the_stop_under_way() -> Non
     assert [done["stop_id"] for done in rig.day["done"]] == ["s1"]
 
 
+def test_the_page_counts_the_parcels_that_go_back_to_the_depot() -> None:
+    rig = on_the_road()
+    rig.heads_for("s1")
+    assert rig.driver(OutcomeSaid("s1", Outcome.REFUSED, reason="wrong goods"), after_s=200).status == 200
+    rig.visits("s2")
+    assert rig.driver(OutcomeSaid("s3", Outcome.MISSING_FROM_LOAD), after_s=200).status == 200
+    assert rig.day["on_board"] == 1
+
+
 def test_a_plan_of_another_day_begins_anew() -> None:
     rig = on_the_road()
     rig.visits("s1")
