@@ -249,6 +249,8 @@ class Reports:
         named = [stop_id for stop_id in (said.stop_id, said.instead_of) if stop_id in self._memory.stops]
         if len(named) < 2:
             raise NotActedOn(f"the override names stops '{said.stop_id}' and '{said.instead_of}', one is unknown")
+        if any(numbered.sender not in self._memory.stops[stop_id].had_by for stop_id in named):
+            raise NotActedOn(f"the override names stops '{said.stop_id}' and '{said.instead_of}', one was another's")
         record = self._record(numbered)
         reasons = {**record.override_reasons, said.reason: record.override_reasons.get(said.reason, 0) + 1}
         self._memory.change_agent(record, override_reasons=reasons)

@@ -3,15 +3,15 @@
 import msgspec
 
 from cloud_hub.chains import KeptHand
-from cloud_hub.events import Spoke, Unreadable
+from cloud_hub.events import Spoke, Unreadable, VehiclesSaid
 from cloud_hub.fleet import AgentRecord, Chain, DeadLetter
 from shared import wire
 from shared.ledger import Decision
 from shared.messages import AgentEvent, HeadingTo, Numbered, ObjectPart, OverrideExplained, Resequenced
 from shared.quantities import EpochMs
 from shared.steps import Consequences
-from shared.work import StopId
-from tests.unit.hub_cases import VAN, Driven, at, estimate, order
+from shared.work import AgentId, StopId
+from tests.unit.hub_cases import VAN, Driven, at, estimate, order, vehicle
 
 FIRST, SECOND = StopId("stop-1"), StopId("stop-2")
 
@@ -46,6 +46,15 @@ def test_why_a_driver_went_elsewhere_is_counted_and_told_without_his_own_words()
     assert decision.sentence == "van-1 went to stop-2 before stop-1: because of the road."
     assert "Virtanen" not in str(decision)
     assert hub.documents("hands", KeptHand)[decision.decision_id].words == REASON.words
+
+
+def test_no_van_explains_another_vans_stops() -> None:
+    hub = Driven()
+    hub.take(VehiclesSaid((vehicle(AgentId("van-2")),)))
+    hub.plan([order(1), order(2)], [9.5, 11])
+    hub.say(OverrideExplained(SECOND, FIRST, "road", "forged"), agent=AgentId("van-2"))
+    assert [letter.why[-13:] for letter in hub.documents("dead_letters", DeadLetter).values()] == ["was another's"]
+    assert "override_explained" not in [decision.kind for decision in hub.decisions()]
 
 
 def test_an_override_for_no_known_reason_or_stop_is_a_dead_letter() -> None:
