@@ -198,6 +198,14 @@ class Amendments:
             if other is not None:
                 self._memory.change_stop(other, had_by=tuple(dict.fromkeys((*other.had_by, *record.had_by))))
 
+    def let_go(self, record: StopRecord, why: str) -> None:
+        """Its agent leaves this stop out: it waits to be planned, or is over with its order."""
+        self._memory.promises.drop(record.stop_id)
+        if self._is_over(record):
+            self.drop(record)
+            return
+        self._memory.change_stop(record, state="waiting", agent=AgentId(""), is_leaving=False, why_waiting=why)
+
     # Jobs.
 
     def jobs(self, now: Now) -> Iterable[AmendedLegTimesWanted]:
@@ -388,12 +396,7 @@ class Amendments:
         self._narrow(amendment.agent, stop_id)
         if record is None or record.agent != amendment.agent or record.state != "planned":
             return
-        self._memory.promises.drop(stop_id)
-        if self._is_over(record):
-            self.drop(record)
-            return
-        why = f"taken off {amendment.agent}: {amendment.why}"
-        self._memory.change_stop(record, state="waiting", agent=AgentId(""), is_leaving=False, why_waiting=why)
+        self.let_go(record, f"taken off {amendment.agent}: {amendment.why}")
 
     def _is_over(self, record: StopRecord) -> bool:
         """Whether nothing is to be brought any more: delivered by another visit of the same order, or returning."""

@@ -5,9 +5,14 @@ is done by its parts: the core hands each event to the part it concerns and gath
 commit. A part knows the books and only those parts that stand below it here:
 
     reports      what agents say of their day
-    wishes       what customers ask for, and what comes of it
+    undone       stops nobody came to, and parcels that were not on board
     redelivery   how it goes on after a failed visit
+    detours      what one more stop does to the rest of a van's day
+    visits       the visits of one order, and the one that follows the last
+    lockers      which parcel lockers may help
+    workdays     the local calendar
     forgetting   who is forgotten, and everything personal with them
+    wishes       what customers ask for, and what comes of it
     amendments   changes of a plan an agent has already
     dayplan      which agent serves which stops
     closures     closed streets, and leg times that know them
@@ -35,6 +40,7 @@ from cloud_hub.chains import Chains
 from cloud_hub.closures import ClosedStreets
 from cloud_hub.customers import Customers
 from cloud_hub.dayplan import DayPlan
+from cloud_hub.detours import Detours
 from cloud_hub.events import (
     Acked,
     AmendedLegTimesWanted,
@@ -63,6 +69,7 @@ from cloud_hub.events import (
     WindowAsked,
 )
 from cloud_hub.forgetting import Forgetting
+from cloud_hub.lockers import Lockers
 from cloud_hub.mailbag import Mailbag
 from cloud_hub.memory import Memory
 from cloud_hub.nextstep import Locker, RedeliveryRule
@@ -74,7 +81,10 @@ from cloud_hub.redelivery import NEED as REDELIVERY_NEED
 from cloud_hub.redelivery import Redelivery
 from cloud_hub.reports import Reports
 from cloud_hub.sayings import WishSaid
+from cloud_hub.undone import Undone
+from cloud_hub.visits import Visits
 from cloud_hub.wishes import Wishes
+from cloud_hub.workdays import Workdays
 from cloud_hub.yard import Yard
 from shared.costs import Costs
 from shared.steps import Consequences, Envelope, Job, JobFailed, LinkDown, LinkUp, Now, Saved, Wake
@@ -129,15 +139,19 @@ class HubCore:
         self._amendments = Amendments(memory, chains, post, self._customers, self._dayplan, attempts, identity.zone)
         self._wishes = Wishes(memory, chains, book, self._mailbag, self._amendments, rule, face)
         self._forgetting = Forgetting(memory, chains, post, self._mailbag, self._amendments, identity.keep_days)
+        workdays = Workdays(identity.zone, identity.redelivery.working_days)
+        lockers = Lockers(memory, identity.lockers, identity.redelivery.locker_within_m)
+        visits = Visits(memory, self._amendments, workdays)
         self._redelivery = Redelivery(
-            memory, chains, self._mailbag, self._amendments, attempts,
-            rule=identity.redelivery, costs=identity.costs, lockers=identity.lockers, told_by=rule,
-            pace=identity.pace, zone=identity.zone, clock_face=face,
+            memory, chains, self._mailbag, self._amendments, attempts, visits, lockers,
+            Detours(memory, identity.pace), workdays,
+            rule=identity.redelivery, costs=identity.costs, told_by=rule, zone=identity.zone, clock_face=face,
         )  # fmt: skip
+        self._undone = Undone(memory, chains, self._mailbag, self._yard, self._amendments, visits, workdays, face)
         self._streets = ClosedStreets(memory, chains, post, attempts, identity.zone)
         self._orders = OrderBook(memory, chains, book)
         self._reports = Reports(
-            memory, chains, post, self._customers, self._dayplan, self._amendments, self._redelivery
+            memory, chains, post, self._customers, self._dayplan, self._amendments, self._redelivery, self._undone
         )
         self._takers = self._who_takes_what()
 
@@ -175,6 +189,7 @@ class HubCore:
             answer = self._take(event, now)
             if answer is not None:
                 made.answers[place] = answer
+        self._undone.look(now)
         self._redelivery.decide(now)
         self._customers.judge(now)
         self._forgetting.look(now)
@@ -188,11 +203,11 @@ class HubCore:
         return self._post.due(now.real_ms)
 
     def wake(self, now: Now) -> Wake:
-        """When a command is to be repeated, a job tried again, a notice has slept long enough, or it is time to look
-        whom to forget.
+        """When a command is to be repeated, a job tried again, a notice has slept long enough, a van has been home long
+        enough to be cleared up after, or it is time to look whom to forget.
         """
         moments = (self._attempts.next_at_ms(), self._post.due_at_ms(now.real_ms))
-        naps = (self._mailbag.wake_ms(), self._forgetting.wake_ms())
+        naps = (self._mailbag.wake_ms(), self._undone.wake_ms(now.domain_ms), self._forgetting.wake_ms())
         return Wake(_first(naps), _first(moments))
 
     def _take(self, event: Any, now: Now) -> Answer | None:

@@ -8,28 +8,28 @@ that wakes up goes on from there.
 """
 
 from collections.abc import Callable, Iterable, Sequence
-from datetime import UTC, datetime, timedelta
 from typing import Literal
-from zoneinfo import ZoneInfo
 
 import msgspec
-import numpy as np
 
 from cloud_hub import nextstep, planning, promises
 from cloud_hub.amendments import Amendments
 from cloud_hub.attempts import Attempts
 from cloud_hub.chains import Chains
-from cloud_hub.events import LegTimesFound, LockerLegTimesWanted, Pace
-from cloud_hub.fleet import AgentRecord, Order, StopRecord
+from cloud_hub.detours import Detours
+from cloud_hub.events import LegTimesFound, LockerLegTimesWanted
+from cloud_hub.fleet import Order, StopRecord
+from cloud_hub.lockers import Lockers, visit_to
 from cloud_hub.mailbag import Mailbag
 from cloud_hub.memory import Memory
 from cloud_hub.nextstep import DECIDING, NEEDS_A_PERSON, NO_VISIT_MENDS, Case, Detour, Locker, Option, RedeliveryRule
 from cloud_hub.promises import Promise, Rule
+from cloud_hub.visits import Visits
+from cloud_hub.workdays import Workdays
 from shared.contracts import LegTimes, Plan
 from shared.costs import Costs
 from shared.ledger import Alternative, Input
-from shared.quantities import EpochMs, Seconds, TimeWindow, metres_between
-from shared.routes import BadRoute, Cost, evaluate
+from shared.quantities import EpochMs, TimeWindow
 from shared.steps import JobFailed, Now
 from shared.work import AgentId, Outcome, Stop, StopId, Visit
 
@@ -39,14 +39,10 @@ NEED = "redeliver/"
 MOST_FAILURES = 3
 """The customer waits to hear what comes next: after this many attempts the choice is made without lockers."""
 
-NEAREST_LOCKERS = 3
-LOCKER_DOOR = "locker/"
-"""How the door group of a visit to a locker begins."""
-
-LOCKER_SERVICE_S = Seconds(120)
 LONGEST_AGO_MS = 7 * 24 * 3_600_000
 ROUND_MS = 5 * 60_000
 MINUTE_MS = 60_000
+WHY_WAITING = "comes again on another day after a failed visit"
 
 
 class Redelivery:
@@ -59,12 +55,14 @@ class Redelivery:
         mailbag: Mailbag,
         amendments: Amendments,
         attempts: Attempts,
+        visits: Visits,
+        lockers: Lockers,
+        detours: Detours,
+        workdays: Workdays,
         *,
         rule: RedeliveryRule,
         costs: Costs,
-        lockers: Sequence[Locker],
         told_by: Rule,
-        pace: Pace,
         zone: str,
         clock_face: Callable[[int], str],
     ) -> None:
@@ -75,9 +73,11 @@ class Redelivery:
         self._attempts = attempts
         self._rule = rule
         self._costs = costs
-        self._lockers = tuple(lockers)
+        self._visits = visits
+        self._lockers = lockers
+        self._detours = detours
+        self._workdays = workdays
         self._told_by = told_by
-        self._pace = pace
         self._zone = zone
         self._clock = clock_face
         self._undecided = {record.stop_id: None for record in memory.stops.values() if record.next_step == DECIDING}
@@ -89,9 +89,7 @@ class Redelivery:
         """A visit of this stop has ended. One that failed is decided on when the batch is taken."""
         if visit.outcome.is_delivery or visit.outcome is Outcome.COLLECTED:
             self._call_off_others(record, now)
-        elif self._memory.orders[record.order_id].is_forgotten:
-            return  # Nobody is left to come back to.
-        elif visit.outcome in nextstep.FAILED and self._is_open(record):
+        elif visit.outcome in nextstep.FAILED and self._visits.is_open(record):
             self._memory.change_stop(self._memory.stops[record.stop_id], next_step=DECIDING)
             self._undecided[record.stop_id] = None
 
@@ -114,7 +112,8 @@ class Redelivery:
             if not lockers or plan is None or not self._attempts.may_begin(need, now.real_ms):
                 continue
             closures = self._memory.closed_streets
-            places = tuple(self._at_locker(self._memory.orders[self._order_id(stop_id)], one) for one in lockers)
+            order = self._memory.orders[self._memory.stops[stop_id].order_id]
+            places = tuple(self._at_locker(order, one) for one in lockers)
             yield LockerLegTimesWanted(
                 need, plan.agent, plan.plan_version, self._zone, plan.depot, (*plan.stops, *places), plan.depart_ms,
                 plan.shift_end_ms, tuple(sorted(closures.ways)), closures.version,
@@ -142,7 +141,7 @@ class Redelivery:
         self._undecided.pop(stop_id, None)
         record = self._memory.stops[stop_id]
         visit, order = _credible(record.visits[-1], now), self._memory.orders[record.order_id]
-        if not self._is_open(record):
+        if not self._visits.is_open(record):
             self._memory.change_stop(record, next_step="")
             return
         case, visits = self._case(record, visit, order, legs, now)
@@ -169,7 +168,7 @@ class Redelivery:
             self._send_again(record.agent, next_stop, option, decision.decision_id, now)
         elif option.step == "tomorrow":
             assert next_stop is not None, "a step of another day has its stop"
-            self._keep_for_later(next_stop, order, now)
+            self._visits.keep(next_stop, order, WHY_WAITING, now)
         elif not nothing_to_return:
             self._memory.orders.put(order.order_id, msgspec.structs.replace(order, state="returning"))
         if not nothing_to_return:
@@ -180,17 +179,16 @@ class Redelivery:
         self, record: StopRecord, visit: Visit, order: Order, legs: LegTimes | None, now: Now
     ) -> tuple[Case, dict[str, Stop]]:
         """The case, and the visit each step would be, by the step's name or the locker's id."""
-        door = self._door(order)
-        again = msgspec.structs.replace(door, stop_id=self._next_id(order), attempt=self._attempt(order) + 1)
-        later = self._later(again, order, record, now)
+        door, again = self._visits.door(order), self._visits.again(order)
+        later = self._visits.on_another_day(again, order, record.wished, now)
         case = Case(
             outcome=visit.outcome,
             reason=visit.reason if visit.reason in nextstep.HOPE_BY_REASON else "",
-            attempt=again.attempt - 1,
+            attempt=self._visits.made(order),
             is_business=door.is_business,
             is_collection=door.service == "collection",
             wish=self._wish(record, door, order),
-            next_hour=self._hour(_middle(later.slot)),
+            next_hour=self._workdays.hour(_middle(later.slot)),
         )
         visits = {"tomorrow": later}
         if visit.outcome in NO_VISIT_MENDS:
@@ -209,7 +207,7 @@ class Redelivery:
             return msgspec.structs.replace(case, why_not_today="the van has no day left"), None
         opens_ms = now.domain_ms + self._rule.retry_not_before_min * MINUTE_MS
         opens_ms += -opens_ms % ROUND_MS
-        closes_ms = min(self._hour_ms(now.domain_ms, self._rule.latest_hour), plan.shift_end_ms)
+        closes_ms = min(self._workdays.at_hour(now.domain_ms, self._rule.latest_hour), plan.shift_end_ms)
         if again.open_hours is not None:
             opens_ms, closes_ms = max(opens_ms, again.open_hours.opens_ms), min(closes_ms, again.open_hours.closes_ms)
         if case.wish == "at_the_door":
@@ -218,8 +216,9 @@ class Redelivery:
             return msgspec.structs.replace(case, why_not_today="nothing useful is left of the day"), None
         slot = TimeWindow(EpochMs(opens_ms), EpochMs(closes_ms))
         stop = msgspec.structs.replace(again, slot=slot, told=slot)
-        sure = 1.0 if case.wish == "at_the_door" else 0.0
-        detour = self._detour(record, agent, plan, legs or plan.legs, stop, now, case, sure)
+        detour = self._detours.cheapest(
+            record.stop_id, agent, plan, legs or plan.legs, stop, now, lambda one: self._money(one, case)
+        )
         if detour is None:
             return msgspec.structs.replace(case, why_not_today="it does not fit before the shift ends"), None
         refusal = self._amendments.refusal(record.agent, (stop,))
@@ -227,7 +226,7 @@ class Redelivery:
             return msgspec.structs.replace(case, why_not_today=refusal), None
         estimate = planning.first_estimate(stop.stop_id, detour.begin_ms, (detour.begin_ms - now.domain_ms) // 1000)
         stop = msgspec.structs.replace(stop, told=promises.first_told(slot, estimate, self._told_by))
-        return msgspec.structs.replace(case, today=detour, today_hour=self._hour(detour.begin_ms)), stop
+        return msgspec.structs.replace(case, today=detour, today_hour=self._workdays.hour(detour.begin_ms)), stop
 
     def _with_lockers(
         self, case: Case, record: StopRecord, order: Order, legs: LegTimes | None, now: Now
@@ -239,7 +238,7 @@ class Redelivery:
             return msgspec.structs.replace(case, why_no_locker=why_not or "the way to a locker is not known"), {}
         found: list[tuple[Locker, Detour]] = []
         visits: dict[str, Stop] = {}
-        for locker in self._lockers:
+        for locker in self._lockers.all:
             stop = self._at_locker(order, locker)
             if stop.stop_id not in legs.places:
                 continue
@@ -247,74 +246,24 @@ class Redelivery:
             if slot.opens_ms >= slot.closes_ms:
                 continue
             stop = msgspec.structs.replace(stop, slot=slot, told=slot)
-            detour = self._detour(record, agent, plan, legs, stop, now, case, 1.0)
-            own = msgspec.structs.replace(stop, stop_id=self._next_id(order))
+            detour = self._detours.cheapest(record.stop_id, agent, plan, legs, stop, now, self._price)
+            own = msgspec.structs.replace(stop, stop_id=self._visits.named(order, self._visits.last(order) + 1))
             if detour is not None and self._amendments.refusal(record.agent, (own,)) is None:
                 found.append((locker, detour))
                 visits[locker.locker_id] = own
         reason = "" if found else "no locker can be reached before the shift ends"
         return msgspec.structs.replace(case, lockers=tuple(found), why_no_locker=reason), visits
 
-    def _detour(
-        self,
-        record: StopRecord,
-        agent: AgentRecord,
-        plan: Plan,
-        legs: LegTimes,
-        extra: Stop,
-        now: Now,
-        case: Case,
-        sure: float,
-    ) -> Detour | None:
-        """The place of one more stop in the rest of the day that costs the least expected money; None when none fits.
+    def _price(self, detour: Detour) -> float:
+        return nextstep.price_of(detour, self._costs)
 
-        `sure` is the chance of success when it does not depend on the hour, 0 when it does.
-        """
-        known = {stop.stop_id: stop for stop in plan.stops}
-        heading = agent.heading_to if agent.heading_to in known else None
-        ahead = [heading] if heading is not None else []
-        ahead += [one for one in agent.order if one in known and one != heading]
-        left = [one for one in self._memory.left_to(agent.agent, ahead) if not self._memory.stops[one].is_leaving]
-        stops = [self._told(known[one]) for one in left]
-        row = extra.stop_id if extra.stop_id in legs.places else record.stop_id
-        places = [*(stop.stop_id for stop in stops), row]
-        here = record.stop_id
-        table = _rows(legs, [here, *places], [here, *(stop.stop_id for stop in stops), extra.stop_id])
-        rest = None if agent.shift == "off_break" else plan.rest
-        start_ms = now.domain_ms
-        try:
-            problem = planning.rest_of_day(plan, table, (*stops, extra), here, start_ms, self._pace, rest)
-        except BadRoute:
-            self._memory.counts["redelivery.day_not_reckoned"] += 1
-            return None
-        own = len(stops) + 1
-        plain = problem.order[:-1]
-        before = evaluate(problem, plain)
-        head = 1 if heading is not None and heading in left else 0
-        base_ms = plan.depart_ms
-        shift_s = (plan.shift_end_ms - base_ms) // 1000
-        best: tuple[float, Detour] | None = None
-        for place in range(head, len(plain) + 1):
-            order = (*plain[:place], own, *plain[place:])
-            after = evaluate(problem, order)
-            begin_s = after.begins[place]
-            if after.finish > max(shift_s, before.finish) or begin_s > (extra.slot.closes_ms - base_ms) // 1000:
-                continue
-            late_min, breaches = _harm(stops, before, after, place, base_ms)
-            begin_ms = EpochMs(base_ms + begin_s * 1000)
-            detour = Detour(
-                begin_ms,
-                after.driving - before.driving,
-                max(0, after.finish - before.finish),
-                late_min,
-                breaches,
-                after.total - before.total,
-            )
-            hope = sure or nextstep.chance_today(self._hour(begin_ms), case.reason, case.is_business, self._rule)
-            money = nextstep.price_of(detour, self._costs) + (1 - hope) * self._costs.return_to_sender
-            if best is None or money < best[0]:
-                best = (money, detour)
-        return None if best is None else best[1]
+    def _money(self, detour: Detour, case: Case) -> float:
+        """What another visit costs at this hour, with what follows when nobody is met again."""
+        if case.wish == "at_the_door":
+            return self._price(detour)
+        hour = self._workdays.hour(detour.begin_ms)
+        chance = nextstep.chance_today(hour, case.reason, case.is_business, self._rule)
+        return self._price(detour) + (1 - chance) * self._costs.return_to_sender
 
     # Doing.
 
@@ -327,13 +276,6 @@ class Redelivery:
             # Nobody waits at a locker: the van that is near is no news to anybody.
             self._memory.promises.put(stop.stop_id, msgspec.structs.replace(promise, is_near_told=True))
 
-    def _keep_for_later(self, stop: Stop, order: Order, now: Now) -> None:
-        """It comes back to the depot and waits for the plan of another day."""
-        self._memory.orders.put(order.order_id, order.with_stop(stop))
-        why = "comes again on another day after a failed visit"
-        fresh = StopRecord(stop.stop_id, order.order_id, changed_ms=now.domain_ms, why_waiting=why)
-        self._memory.stops.put(stop.stop_id, fresh)
-
     def _put_off(self, stop_id: StopId, now: Now) -> None:
         """A visit of today that the van could not take any more, or to which no road leads, is one of another day."""
         record = self._memory.stops.get(stop_id)
@@ -341,10 +283,11 @@ class Redelivery:
         failed = None if order is None else self._failed_before(order)
         if record is None or order is None or failed is None or record.state != "waiting" or order.state != "accepted":
             return
-        door = self._door(order)
-        again = msgspec.structs.replace(door, stop_id=stop_id, attempt=max(2, self._attempt(order)))
-        later = self._later(again, order, failed, now)
-        self._keep_for_later(later, order, now)
+        again = msgspec.structs.replace(
+            self._visits.door(order), stop_id=stop_id, attempt=max(2, self._visits.last(order))
+        )
+        later = self._visits.on_another_day(again, order, failed.wished, now)
+        self._visits.keep(later, order, WHY_WAITING, now)
         self._memory.change_stop(failed, next_step="tomorrow")
         option = Option("tomorrow", self._costs.next_day)
         decision = self._chains.decide(
@@ -372,8 +315,8 @@ class Redelivery:
             return
         hours = None if order.stop is None else order.stop.open_hours
         case = Case(
-            Outcome.ATTEMPTED, "", stop.attempt - 1, stop.is_business, False, "at_the_door",
-            next_hour=self._hour(_middle(stop.slot)),
+            Outcome.ATTEMPTED, "", self._visits.made(order), stop.is_business, False, "at_the_door",
+            next_hour=self._workdays.hour(_middle(stop.slot)),
         )  # fmt: skip
         plan = self._plan_with(failed.stop_id)
         loaded = () if plan is None else tuple(s for s in plan.stops if s.stop_id == failed.stop_id)
@@ -402,9 +345,7 @@ class Redelivery:
 
     def _failed_before(self, order: Order, steps: tuple[str, ...] = ("today", "locker")) -> StopRecord | None:
         """The last visit of this order that failed and went on by one of these steps; None when none did."""
-        named = [stop.stop_id for stop in (order.stop, *order.amended) if stop is not None]
-        records = (self._memory.stops.get(stop_id) for stop_id in named)
-        failed = [each for each in records if each is not None and each.next_step in steps]
+        failed = [each for each in self._visits.records(order) if each.next_step in steps]
         return max(failed, key=lambda each: each.changed_ms, default=None)
 
     def _call_off_others(self, record: StopRecord, now: Now) -> None:
@@ -449,7 +390,7 @@ class Redelivery:
             Outcome.DAMAGED: "was damaged",
             Outcome.PART: "was taken in part",
         }[visit.outcome]
-        is_delivery = self._door(self._memory.orders[record.order_id]).service != "collection"
+        is_delivery = self._visits.door(self._memory.orders[record.order_id]).service != "collection"
         next_words = {
             "today": "it comes again today",
             "tomorrow": "it comes on another day",
@@ -500,13 +441,6 @@ class Redelivery:
 
     # What is known.
 
-    def _is_open(self, record: StopRecord) -> bool:
-        """Whether it is to be decided how it goes on: no other visit is to come, and it is not on its way back."""
-        order = self._memory.orders[record.order_id]
-        others = (self._memory.stops.get(stop.stop_id) for stop in order.amended if stop.stop_id != record.stop_id)
-        is_coming = any(other is not None and other.state != "done" for other in others)
-        return order.state == "accepted" and not is_coming
-
     def _lockers_to_ask(self, stop_id: StopId) -> tuple[Locker, ...]:
         """The lockers that may help and whose way the roads must be asked for."""
         plan = self._plan_with(stop_id)
@@ -516,72 +450,22 @@ class Redelivery:
             return ()
         if record.visits[-1].outcome in NO_VISIT_MENDS or self._why_no_locker(stop_id):
             return ()
-        return self._near_lockers(self._memory.orders[record.order_id])
+        order = self._memory.orders[record.order_id]
+        return self._lockers.near(order, self._visits.door(order))
 
     def _why_no_locker(self, stop_id: StopId) -> str:
-        order = self._memory.orders[self._order_id(stop_id)]
-        if not self._lockers:
+        order = self._memory.orders[self._memory.stops[stop_id].order_id]
+        door = self._visits.door(order)
+        if not self._lockers.all:
             return "there are no lockers"
-        if self._door(order).service in NEEDS_A_PERSON:
-            return f"'{self._door(order).service}' needs a person"
+        if door.service in NEEDS_A_PERSON:
+            return f"'{door.service}' needs a person"
         if stop_id in self._without_lockers:
             return "the roads did not answer"
-        return "" if self._near_lockers(order) else "no locker is near enough and has room"
-
-    def _near_lockers(self, order: Order) -> tuple[Locker, ...]:
-        """The nearest lockers with a free compartment that is large enough, nearest first."""
-        door = self._door(order)
-        litres = max((parcel.litres for parcel in door.parcels), default=0.0)
-        fitting = [
-            (metres_between(door.position, locker.position), locker.locker_id, locker)
-            for locker in self._lockers
-            if litres <= locker.most_litres and not self._was_tried(order, locker)
-        ]
-        near = sorted(each for each in fitting if each[0] <= self._rule.locker_within_m)
-        return tuple(locker for _, _, locker in near if self._has_room(locker, len(door.parcels)))[:NEAREST_LOCKERS]
-
-    def _was_tried(self, order: Order, locker: Locker) -> bool:
-        return any(stop.door_group == _door_of(locker) for stop in order.amended)
-
-    def _has_room(self, locker: Locker, parcels: int) -> bool:
-        """Compartments not yet used or meant for another today: a visit takes one for each parcel."""
-        used = sum(
-            max(1, len(stop.parcels))
-            for plan in self._memory.plans.values()
-            for stop in plan.stops
-            if stop.door_group == _door_of(locker)
-        )
-        asked = sum(
-            max(1, len(stop.parcels))
-            for wanted in self._memory.amendments.values()
-            for stop in wanted.stops
-            if wanted.number == 0 and stop.door_group == _door_of(locker)
-        )
-        return used + asked + max(1, parcels) <= locker.capacity
+        return "" if self._lockers.near(order, door) else "no locker is near enough and has room"
 
     def _at_locker(self, order: Order, locker: Locker) -> Stop:
-        """The visit that would bring this order's parcels to a locker. Who waits there is nobody: no code, no note."""
-        door = self._door(order)
-        return Stop(
-            StopId(f"{LOCKER_DOOR}{locker.locker_id}"), order.order_id, locker.name, locker.position, door.slot,
-            door.told, LOCKER_SERVICE_S, door.parcels, "leave_safe", door_group=_door_of(locker), lateness_weight=1,
-            attempt=self._attempt(order) + 1,
-        )  # fmt: skip
-
-    def _door(self, order: Order) -> Stop:
-        """The customer's own door as it is to be visited now: the last visit that did not go to a locker."""
-        named = [stop.stop_id for stop in order.amended if not stop.door_group.startswith(LOCKER_DOOR)]
-        named += [] if order.stop is None else [order.stop.stop_id]
-        found = [stop for stop in map(self._amendments.stop_now, named) if stop is not None]
-        assert found, f"order {order.order_id} was visited without a place"
-        return max(found, key=lambda stop: stop.attempt)
-
-    def _attempt(self, order: Order) -> int:
-        return max((stop.attempt for stop in order.amended), default=1)
-
-    def _next_id(self, order: Order) -> StopId:
-        assert order.stop is not None, f"order {order.order_id} was visited without a place"
-        return StopId(f"{order.stop.stop_id}.{self._attempt(order) + 1}")
+        return visit_to(locker, order, self._visits.door(order), self._visits.last(order) + 1)
 
     def _wish(self, record: StopRecord, door: Stop, order: Order) -> Literal["", "another_day", "at_the_door"]:
         """What the customer has said that the failed visit did not know."""
@@ -594,30 +478,10 @@ class Redelivery:
         is_new = (wishes.safe_place and not door.safe_place) or (wishes.neighbour and not door.neighbour)
         return "at_the_door" if is_new else ""
 
-    def _later(self, again: Stop, order: Order, record: StopRecord, now: Now) -> Stop:
-        """The visit of another day: the hours that were sold, on the next working day, unless the customer asked for
-        others.
-        """
-        sold = order.stop.slot if order.stop is not None else again.slot
-        slot = record.wished or self._on_next_working_day(sold, now.domain_ms)
-        given = {} if order.stop is None else {parcel.barcode: parcel for parcel in order.stop.parcels}
-        parcels = tuple(given.get(parcel.barcode, parcel) for parcel in again.parcels)
-        hours = again.open_hours
-        if hours is not None:
-            hours = self._on_day_of(hours, slot.opens_ms)
-        return msgspec.structs.replace(again, slot=slot, told=slot, parcels=parcels, open_hours=hours)
-
-    def _told(self, stop: Stop) -> Stop:
-        promise = self._memory.promises.get(stop.stop_id)
-        return stop if promise is None else msgspec.structs.replace(stop, told=promise.told)
-
     def _plan_with(self, stop_id: StopId) -> Plan | None:
         """The plan of the van that failed, as long as it still knows the place."""
         plan = self._memory.plans.get(self._memory.stops[stop_id].agent)
         return plan if plan is not None and stop_id in plan.legs.places else None
-
-    def _order_id(self, stop_id: StopId) -> str:
-        return self._memory.stops[stop_id].order_id
 
     def _need(self, stop_id: StopId) -> str:
         """Changes with everything its answer depends on, so that an answer to another question is not taken."""
@@ -626,62 +490,8 @@ class Redelivery:
         versions = f"{plan.plan_version if plan else 0}.{agent.amended if agent else 0}"
         return f"{NEED}{stop_id}/{versions}/{self._memory.closed_streets.version}"
 
-    # The calendar.
-
-    def _local(self, instant_ms: int) -> datetime:
-        return datetime.fromtimestamp(instant_ms / 1000, UTC).astimezone(ZoneInfo(self._zone))
-
-    def _hour(self, instant_ms: int) -> float:
-        local = self._local(instant_ms)
-        return local.hour + local.minute / 60
-
-    def _hour_ms(self, instant_ms: int, hour: int) -> int:
-        """This hour of the instant's own day."""
-        local = self._local(instant_ms)
-        midnight = local.replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=None)
-        return _epoch_ms((midnight + timedelta(hours=hour)).replace(tzinfo=local.tzinfo))
-
-    def _on_next_working_day(self, sold: TimeWindow, now_ms: int) -> TimeWindow:
-        """The same hours of the clock on the next working day."""
-        day = self._local(now_ms).date() + timedelta(days=1)
-        days = self._rule.working_days or (1, 2, 3, 4, 5, 6, 7)
-        while day.isoweekday() not in days:
-            day += timedelta(days=1)
-        noon = datetime(day.year, day.month, day.day, 12, tzinfo=ZoneInfo(self._zone))
-        return self._on_day_of(sold, _epoch_ms(noon))
-
-    def _on_day_of(self, window: TimeWindow, instant_ms: int) -> TimeWindow:
-        """The window's hours of the clock on the day of an instant."""
-        apart = self._local(instant_ms).date() - self._local(window.opens_ms).date()
-
-        def moved(end_ms: int) -> EpochMs:
-            local = self._local(end_ms)
-            return EpochMs(_epoch_ms((local.replace(tzinfo=None) + apart).replace(tzinfo=local.tzinfo)))
-
-        return TimeWindow(moved(window.opens_ms), moved(window.closes_ms))
-
     def _day_of(self, instant_ms: int) -> str:
-        return self._local(instant_ms).date().isoformat()
-
-
-def _rows(legs: LegTimes, rows: Sequence[StopId], names: Sequence[StopId]) -> LegTimes:
-    """The leg times between these places, each under another name where it stands for another stop."""
-    row = {stop_id: place + 1 for place, stop_id in enumerate(legs.places)}
-    keep = np.array([0, *(row[stop_id] for stop_id in rows)])
-    seconds = legs.matrix()[:, keep[:, None], keep[None, :]]
-    return LegTimes.from_matrix(legs.roads_version, tuple(names), legs.slice_ends_ms, seconds)
-
-
-def _harm(stops: Sequence[Stop], before: Cost, after: Cost, place: int, base_ms: int) -> tuple[float, int]:
-    """Minutes by which others miss the windows they were told beyond those missed anyway, and slots newly broken."""
-    begins = (*after.begins[:place], *after.begins[place + 1 :])
-    late_s = 0.0
-    breaches = 0
-    for stop, was_s, is_s in zip(stops, before.begins, begins, strict=True):
-        was_ms, is_ms = base_ms + was_s * 1000, base_ms + is_s * 1000
-        late_s += stop.told.late_s(is_ms) - stop.told.late_s(was_ms)
-        breaches += was_ms <= stop.slot.closes_ms < is_ms
-    return max(0.0, late_s) / 60, breaches
+        return self._workdays.day(instant_ms).isoformat()
 
 
 def _credible(visit: Visit, now: Now) -> Visit:
@@ -690,13 +500,5 @@ def _credible(visit: Visit, now: Now) -> Visit:
     return msgspec.structs.replace(visit, left_ms=left_ms)
 
 
-def _door_of(locker: Locker) -> str:
-    return f"{LOCKER_DOOR}{locker.locker_id}"
-
-
 def _middle(window: TimeWindow) -> int:
     return (window.opens_ms + window.closes_ms) // 2
-
-
-def _epoch_ms(moment: datetime) -> int:
-    return int(moment.timestamp() * 1000)

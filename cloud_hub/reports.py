@@ -14,6 +14,7 @@ from cloud_hub.memory import Memory
 from cloud_hub.post import Post
 from cloud_hub.redelivery import Redelivery
 from cloud_hub.traces import kept_visit
+from cloud_hub.undone import Undone
 from shared import wire
 from shared.ledger import Decision
 from shared.messages import (
@@ -73,6 +74,7 @@ class Reports:
         dayplan: DayPlan,
         amendments: Amendments,
         redelivery: Redelivery,
+        undone: Undone,
     ) -> None:
         self._memory = memory
         self._chains = chains
@@ -81,6 +83,7 @@ class Reports:
         self._dayplan = dayplan
         self._amendments = amendments
         self._redelivery = redelivery
+        self._undone = undone
         self._acts: dict[type, Callable[[Numbered, Any, Now], None]] = {
             AgentStarted: self._agent_started,
             PlanTaken: self._plan_taken,
@@ -186,6 +189,7 @@ class Reports:
         elif said.now_is == "ended":
             changes["ended_ms"] = at_ms
         self._memory.change_agent(record, **changes)
+        self._undone.shift_changed(numbered.sender)
 
     # The way from stop to stop.
 
@@ -229,6 +233,7 @@ class Reports:
         )
         self._customers.served(visit, now)
         self._redelivery.visited(self._memory.stops[visit.stop_id], visit, now)
+        self._undone.visited(self._memory.stops[visit.stop_id], visit, now)
 
     def _stop_of(self, numbered: Numbered, stop_id: StopId, even_done: bool = False) -> StopRecord:
         stop = self._memory.stops.get(stop_id)

@@ -5,7 +5,7 @@ from cloud_hub.fleet import AgentRecord, Vehicle
 from cloud_hub.memory import Memory
 from cloud_hub.post import Post
 from shared.steps import Now
-from shared.work import AgentId
+from shared.work import AgentId, StopId
 
 
 class Yard:
@@ -14,6 +14,7 @@ class Yard:
     def __init__(self, memory: Memory, post: Post) -> None:
         self._memory = memory
         self._post = post
+        self._left_undone: list[StopId] = []
 
     def vehicles_said(self, event: VehiclesSaid, _: Now) -> Answer:
         """These vehicles work these days; one that is still out keeps its day."""
@@ -54,12 +55,16 @@ class Yard:
             self._memory.depots.put(depot.depot_id, depot)
         return Answer(True)
 
+    def left_undone(self) -> tuple[StopId, ...]:
+        """Stops of a former day that nobody went to, found since this was last asked. They are still their agent's."""
+        left, self._left_undone = self._left_undone, []
+        return tuple(left)
+
     def _begin_day(self, record: AgentRecord) -> None:
-        """A new day: yesterday's plan is over, and what it left undone waits again."""
-        why = f"left undone by {record.agent}"
-        for stop in list(self._memory.stops.values()):
-            if stop.agent == record.agent and stop.state != "done":
-                self._memory.change_stop(stop, state="waiting", agent=AgentId(""), is_leaving=False, why_waiting=why)
+        """A new day: yesterday's plan is over."""
+        self._left_undone += [
+            stop.stop_id for stop in self._memory.stops.values() if stop.agent == record.agent and stop.state != "done"
+        ]
         for key, amendment in list(self._memory.amendments.items()):
             if amendment.agent == record.agent:
                 self._memory.amendments.drop(key)

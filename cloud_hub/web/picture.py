@@ -238,7 +238,7 @@ def _agent_shown(
         **msgspec.to_builtins(agent),
         "day": None if vehicle is None else vehicle.day,
         "depot": None if vehicle is None else vehicle.depot_id,
-        "stops_done": sum(stop.state == "done" for stop in own),
+        "stops_done": sum(bool(stop.visits) for stop in own),
         "stops_left": sum(stop.state != "done" for stop in own),
         "stops_late": sum(seconds > 0 for seconds, _ in late_s),
         "late_s": round(max((seconds for seconds, _ in late_s), default=0)),

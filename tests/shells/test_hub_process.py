@@ -212,8 +212,8 @@ def _batch(agent: StandInAgent, seq: int) -> bytes:
     flat = np.zeros(10, np.float32)
     return wire.encode_telemetry(
         wire.TelemetryBatch(
-            agent.name, "boot-1", seq, (60.17, 24.94), ("speed_mps", "lat", "lon"), values.astype(np.int64) * 1000,
-            (values, flat, flat),
+            agent.name, "boot-1", seq, (60.17, 24.94), ("speed_mps", "lat", "lon"),
+            EIGHT_MS + values.astype(np.int64) * 1000, (values, flat, flat),
         )
     )  # fmt: skip
 

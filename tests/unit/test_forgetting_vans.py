@@ -59,9 +59,9 @@ def test_what_a_van_left_undone_yesterday_it_forgets_today() -> None:
     hub.hour = 24 + 7
     tomorrow = msgspec.structs.replace(vehicle(), day="2026-03-04", begins_ms=at(24 + 8), ends_ms=at(24 + 16))
     hub.take(VehiclesSaid((tomorrow,)))
-    assert hub.documents("stops", StopRecord)["stop-1"].agent == ""
+    assert hub.documents("stops", StopRecord)["stop-1.2"].agent == ""
     hub.take(ForgetAsked("anna-ref", "bert", even_open=True))
-    assert told_to_forget(hub) == [PersonForgotten((ONE,))]
+    assert told_to_forget(hub) == [PersonForgotten((ONE, StopId("stop-1.2")))]
 
 
 def test_a_visit_that_was_called_off_is_forgotten_too() -> None:

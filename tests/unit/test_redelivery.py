@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cloud_hub.contacts import Customer, Wishes
+from cloud_hub.detours import Detours
 from cloud_hub.events import (
     AmendedLegTimesWanted,
     DayPlanAsked,
@@ -16,6 +17,7 @@ from cloud_hub.events import (
     LegTimesWanted,
     LockerLegTimesWanted,
     Notice,
+    Pace,
     PlanWanted,
     VehiclesSaid,
 )
@@ -285,13 +287,6 @@ def test_what_waits_is_part_of_the_plan_of_its_day() -> None:
     assert [(stop.stop_id, stop.attempt) for stop in wanted.stops] == [(NEXT, 2)]
 
 
-def test_a_friday_is_followed_by_a_monday() -> None:
-    hub = on_the_road(Driven())
-    redelivery = hub.core._redelivery
-    friday = at(3 * 24 + 15)
-    assert redelivery._on_next_working_day(window(9, 17), friday) == window(6 * 24 + 9, 6 * 24 + 17)
-
-
 def test_what_was_refused_goes_back_and_the_order_says_so(hub: Driven) -> None:
     hub.say(visit(outcome=Outcome.REFUSED, reason="not_wanted"))
     assert hub.documents("orders", Order)["order-1"].state == "returning"
@@ -513,23 +508,18 @@ def test_a_visit_between_two_windows_told_is_priced_by_what_it_makes_of_the_seco
     hub = Driven()
     hub.plan([order(1), order(2, window(9, 12)), order(3, window(9, 12))], [10.0, 11.8, 11.9])
     hub.hour = 11.9
-    record_of = StopRecord(ONE, order(1).order_id, "done", VAN, visits=(visit().visit,))
     hub.say(PlanTaken(1), ShiftChanged("begun"))
-    memory, redelivery = hub.core._memory, hub.core._redelivery
+    memory = hub.core._memory
     van, plan = memory.agents[VAN], memory.plans[VAN]
     now_slot = window(11.9, 11.99)
     first = plan.stops[0]
     extra = msgspec.structs.replace(first, stop_id=NEXT, slot=now_slot, told=now_slot)
-    found = redelivery._detour(record_of, msgspec.structs.replace(van, order=(TWO, THREE)), plan, plan.legs, extra,
-                               Now(at(11.9), 0), FAILED, 1.0)  # fmt: skip
+    van = msgspec.structs.replace(van, order=(TWO, THREE))
+    detours = Detours(memory, Pace())
+    found = detours.cheapest(ONE, van, plan, plan.legs, extra, Now(at(11.9), 0), lambda one: price_of(one, COSTS))
     assert found is not None
     assert found.breaches == 1
     assert found.late_min > 0
-
-
-def test_what_is_missing_from_the_load_is_nobodys_redelivery(hub: Driven) -> None:
-    hub.say(visit(outcome=Outcome.MISSING_FROM_LOAD, reason="not_in_load"))
-    assert record(hub, ONE).next_step == ""
 
 
 @settings(max_examples=40, deadline=None)
