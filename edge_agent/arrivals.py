@@ -151,6 +151,12 @@ class Honesty(NamedTuple):
     below: tuple[float, ...]
     above: tuple[float, ...]
 
+    def scaled(self, below: float, above: float) -> "Honesty":
+        """The same with everything below and above the median stretched by so much more."""
+        return self._replace(
+            below=tuple(below * each for each in self.below), above=tuple(above * each for each in self.above)
+        )
+
     def of(self, after_s: NDArray[np.float64], opening_s: NDArray[np.float64]) -> NDArray[np.float64]:
         """Scenarios float64[n, scenarios] made honest; nobody is served before the opening, float64[n]."""
         middle = np.median(after_s, axis=1)

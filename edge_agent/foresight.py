@@ -9,7 +9,16 @@ from edge_agent.assignment import Assignment
 from edge_agent.lateness import Lateness, lateness
 from edge_agent.learning import corrected
 from edge_agent.memory import Day, Learned, SaidToHub
-from edge_agent.outlook import Bearing, Foreseen, Spans, arrivals, estimates, spans_left, with_rest_advised
+from edge_agent.outlook import (
+    Bearing,
+    Foreseen,
+    Spans,
+    arrivals,
+    arrivals_in_this_order,
+    estimates,
+    spans_left,
+    with_rest_advised,
+)
 from edge_agent.sensing import Belief
 from edge_agent.turns import under_way
 from edge_agent.whereabouts import share_left
@@ -21,7 +30,10 @@ DEVIATION_MS = 120_000
 
 
 class Outlook(msgspec.Struct, frozen=True):
-    """The last look ahead. A restart looks again."""
+    """The last look ahead. A restart looks again.
+
+    `estimates` are what is told, `if_it_stays` what is expected if nobody changes the order again.
+    """
 
     at_ms: int
     bearing: Bearing
@@ -29,6 +41,7 @@ class Outlook(msgspec.Struct, frozen=True):
     spans: Spans
     arrivals: Arrivals
     estimates: tuple[Estimate, ...]
+    if_it_stays: tuple[Estimate, ...]
     stands: tuple[Lateness, ...]
 
     @property
@@ -87,7 +100,8 @@ def look(bearing: Bearing, order: tuple[StopId, ...], foreseen: Foreseen, learne
     bearing = with_rest_advised(bearing, order, spans, foreseen.correlation)
     joined = arrivals(bearing, order, spans, foreseen.correlation)
     expected = estimates(bearing, order, joined)
-    return Outlook(now_ms, bearing, foreseen, spans, joined, expected, lateness(bearing, order, joined))
+    stays = estimates(bearing, order, arrivals_in_this_order(bearing, order, spans, foreseen.correlation))
+    return Outlook(now_ms, bearing, foreseen, spans, joined, expected, stays, lateness(bearing, order, joined))
 
 
 def deviates(outlook: Outlook, day: Day, work: Assignment, belief: Belief | None, now_ms: int) -> bool:

@@ -103,12 +103,12 @@ def case_of(outlook: Outlook, news: str = "") -> Case | None:
     if len(orders_beyond(bearing)) < 2:
         return None
     sold = route_problem(bearing, outlook.spans, is_by_slot=True)
-    guard = with_margins(sold, bearing, outlook.estimates, SLOT_MARGIN)
+    guard = with_margins(sold, bearing, outlook.if_it_stays, SLOT_MARGIN)
     harm = trouble(guard, evaluate(guard, guard.order))
     if harm.weighted_s >= bearing.plan.freedom.least_gain_s:
         return Case(bearing, guard, sold, guard, harm, news)
     plain = route_problem(bearing, outlook.spans)
-    problem = with_margins(plain, bearing, outlook.estimates)
+    problem = with_margins(plain, bearing, outlook.if_it_stays)
     return Case(bearing, problem, plain, guard, trouble(problem, evaluate(problem, problem.order)), news)
 
 

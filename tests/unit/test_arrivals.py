@@ -235,3 +235,8 @@ def test_however_much_it_is_stretched_nobody_is_served_before_opening_or_before_
     opens_ms = np.array([each or NOW_MS for each in opens])
     assert (quantiles_ms[:, 0] >= np.maximum(opens_ms, NOW_MS) - 1e-3).all()
     assert (np.diff(quantiles_ms, axis=1) >= 0).all()
+
+
+def test_an_hour_that_is_harder_to_foresee_stretches_every_distance():
+    honesty = Honesty((0, 30), (0, 60), (1, 2), (1, 3)).scaled(1.5, 2)
+    assert honesty == Honesty((0, 30), (0, 60), (1.5, 3), (2, 6))
