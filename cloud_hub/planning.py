@@ -33,12 +33,12 @@ SPREAD_AT_H = (0.75, 1.75, 2.5, 3.5, 4.5, 6.0)
 EARLY_MIN = (4.0, 4.0, 8.0, 11.0, 20.0, 22.0)
 LATE_MIN = (5.0, 11.0, 19.0, 26.0, 28.0, 28.0)
 """How early (P10) and how late (P90) a planned arrival may be, by the hours since leaving, before any van has said so:
-measured on simulated days 400 to 440, the driver's break and everything that befell them included. The agent's own
+measured on simulated days 400 to 423, the driver's break and everything that befell them included. The agent's own
 models replace this with its first estimate.
 """
 
 BREAK_LIKED = 0.4
-"""Where in the break's window drivers begin it on average (simulated days 400 to 440)."""
+"""Where in the break's window drivers begin it on average: so the simulated ones do."""
 
 
 class VehicleNumbers(msgspec.Struct, frozen=True):

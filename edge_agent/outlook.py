@@ -56,10 +56,11 @@ SLOT_MARGIN = Margin(1.0, 2_400.0)
 """A slot cannot: one van in ten, as far as the two hours that are sold allow."""
 
 BREAK_LIKED = (0.1, 0.7)
-"""Drivers take their break in this part of its window (simulated days 400 to 440: all of them)."""
+"""Drivers take their break in this part of its window: so the simulated ones do, a fleet's own record may say other."""
 
 HELD_UP = HeldUp(per_hour=0.09, from_s=600.0, to_s=1_800.0)
-"""Once in eleven hours of work something holds a van up for ten minutes to half an hour (simulated days 400 to 440)."""
+"""Once in eleven hours of work something holds a van up for ten minutes to half an hour: so it does on simulated days,
+and what it leaves out `HONESTY` measures."""
 
 HONESTY = Honesty(
     ahead_min=(0, 10, 20, 35, 60, 90, 140, 200, 280, 400),
