@@ -55,7 +55,7 @@ def test_every_string_the_page_asks_for_is_there() -> None:
 @pytest.mark.parametrize(
     ("prefix", "codes"),
     [
-        ("outcome.", [outcome.value for outcome in Outcome]),
+        ("outcome.", ["not_reached", *(outcome.value for outcome in Outcome)]),
         ("why.", [why for why in get_args(Why) if why] + ["first", "later"]),
         ("next.", [step for step in get_args(NextStep) if step] + ["person"]),
         ("said.", ["not_home_until", "safe_place", "neighbour", "other_day", "door_code", "on_its_way.yes"]),

@@ -60,7 +60,7 @@ class ToldWindow:
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """A visit that has ended without a delivery."""
+    """A visit that has ended without a delivery, or one that was never made (`not_reached`)."""
 
     outcome: str
     at_ms: EpochMs
@@ -72,9 +72,9 @@ class View:
 
     `phase` is checking, waiting, planned, under_way, at_the_door, done, collected or missed. `window` is the one told,
     or the slot while none is. `sure_pct` is absent when nothing is expected. `needs_person` names the service that
-    forbids leaving it; "" when none does. `silent_since_ms` is when the van that is to come was last heard, if it is out
-    of reach: what is shown is from then. `is_open` while the visit can still be changed. `has_next_time` when the shop
-    said which customer it is, so that something can be remembered for later orders.
+    forbids leaving it; "" when none does. `silent_since_ms` is when the van that is to come was last heard, if it is
+    out of reach: what is shown is from then. `is_open` while the visit can still be changed. `has_next_time` when the
+    shop said which customer it is, so that something can be remembered for later orders.
     """
 
     order_id: OrderId
@@ -201,8 +201,8 @@ def still_holds(said: SaidWish, visit: Stop) -> bool:
 
 def _bare(order: Order, customer: Customer | None) -> View:
     return View(
-        order.order_id, "checking", None, None, False, False, None, None, None, None, "", None, "", (), (), (), customer,
-        "", False, order.customer_ref not in ("", order.order_id),
+        order.order_id, "checking", None, None, False, False, None, None, None, None, "", None, "", (), (), (),
+        customer, "", False, order.customer_ref not in ("", order.order_id),
     )  # fmt: skip
 
 
@@ -252,10 +252,11 @@ def _estimate(picture: Picture, record: StopRecord, promise: Promise) -> Estimat
 
 
 def _earlier(picture: Picture, order: Order, current: StopId) -> tuple[Attempt, ...]:
-    ids = {stop.stop_id: None for stop in (*((order.stop,) if order.stop else ()), *order.amended)}
-    records = (picture.one("stops", stop_id, StopRecord) for stop_id in ids if stop_id != current)
-    visits = (visit for record in records if record is not None for visit in record.visits)
-    return tuple(Attempt(v.outcome.value, v.arrived_ms) for v in sorted(visits, key=lambda visit: visit.arrived_ms))
+    found = (picture.one("stops", stop_id, StopRecord) for stop_id in order.visits if stop_id != current)
+    records = [record for record in found if record is not None and record.state == "done"]
+    made = [Attempt(visit.outcome.value, visit.arrived_ms) for record in records for visit in record.visits]
+    never_made = [Attempt("not_reached", record.changed_ms) for record in records if not record.visits]
+    return tuple(sorted((*made, *never_made), key=lambda attempt: attempt.at_ms))
 
 
 def _tellings(picture: Picture, promise: Promise) -> tuple[ToldWindow, ...]:
