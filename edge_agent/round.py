@@ -265,7 +265,7 @@ class Round:
         work = self._work
         if work is None:
             return
-        known = {*work.stops, *(stop.stop_id for stop in work.withdrawn)} & set(said.stop_ids)
+        known = {*work.stops, *(stop.stop_id for stop in work.withdrawn), *self._visits} & set(said.stop_ids)
         to_come = tuple(s for s in self._day.shown if s in known and s != turns.under_way(self._day))
         if to_come:
             self.take_amendment(WorkAmended(work.plan.plan_version, withdrawn=to_come), at)

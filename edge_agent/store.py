@@ -5,6 +5,7 @@ repaired in place: a new store begins a new life (`boot`), which the hub sees an
 """
 
 import fcntl
+import glob
 import os
 import secrets
 import sqlite3
@@ -24,6 +25,10 @@ CREATE TABLE rooms (room TEXT NOT NULL, key TEXT NOT NULL, value BLOB NOT NULL, 
 """
 _APPLICATION_ID = 0x57574147  # "WWAG": another program's database is not ours to open.
 
+DAMAGED = ".damaged-"
+SET_ASIDE_FOR_S = 7 * 24 * 3600
+"""A damaged file is there for who looks into it, for a week or until somebody is forgotten."""
+
 
 class StoreUnusable(RuntimeError):
     """The store's file is another program's, or its folder cannot be written."""
@@ -37,6 +42,7 @@ class SqliteStore:
         self.path = path
         self._lock = _lock(path)
         self._db = _open(path)
+        _drop_set_aside(path, older_than_s=SET_ASIDE_FOR_S)
         self.boot = self._drawn_once()
 
     def saved(self) -> Saved:
@@ -68,6 +74,7 @@ class SqliteStore:
         if must_erase:
             # Deleted rows are overwritten in the file; the log still has them until it is folded into it and cut off.
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            _drop_set_aside(self.path)
 
     def close(self) -> None:
         """Fold the log into the file and let it go."""
@@ -147,9 +154,19 @@ def _checked(path: Path) -> sqlite3.Connection:
 
 def _set_aside(path: Path) -> Path:
     stamp = time.strftime("%Y%m%dT%H%M%S", time.gmtime())
-    aside = path.with_name(f"{path.name}.damaged-{stamp}-{secrets.token_hex(2)}")
+    aside = path.with_name(f"{path.name}{DAMAGED}{stamp}-{secrets.token_hex(2)}")
     for end in ("", "-wal", "-shm"):
         found = path.with_name(path.name + end)
         if found.exists():
             found.rename(aside.with_name(aside.name + end))
     return aside
+
+
+def _drop_set_aside(path: Path, older_than_s: float = float("-inf")) -> None:
+    """Let go of damaged files: addresses lie in them where no forgetting reaches."""
+    for aside in sorted(path.parent.glob(f"{glob.escape(path.name)}{DAMAGED}*")):
+        try:
+            if time.time() - aside.stat().st_ctime > older_than_s:
+                aside.unlink()
+        except OSError as kept:
+            log("store_set_aside_stays", path=aside, error=kept.strerror)

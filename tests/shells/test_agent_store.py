@@ -67,6 +67,27 @@ def test_a_damaged_file_is_set_aside_and_a_new_life_begins(tmp_path: Path) -> No
     assert len(list(tmp_path.glob("memory.sqlite.damaged-*"))) >= 1
 
 
+def test_a_damaged_file_goes_when_somebody_is_forgotten(tmp_path: Path) -> None:
+    path = tmp_path / "memory.sqlite"
+    path.write_bytes(b"Mannerheimintie 5" * 500)
+    store = SqliteStore(path)
+    store.commit([Row("a", "k", b"v")])
+    assert len(list(tmp_path.glob("*.damaged-*"))) == 1
+    store.commit([Row("forgotten", "stop-1", b"1")])
+    assert list(tmp_path.glob("*.damaged-*")) == []
+
+
+def test_a_damaged_file_goes_after_a_week(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "memory.sqlite"
+    path.write_bytes(b"Mannerheimintie 5" * 500)
+    SqliteStore(path).close()
+    SqliteStore(path).close()
+    assert len(list(tmp_path.glob("*.damaged-*"))) == 1
+    monkeypatch.setattr("edge_agent.store.SET_ASIDE_FOR_S", float("-inf"))
+    SqliteStore(path).close()
+    assert list(tmp_path.glob("*.damaged-*")) == []
+
+
 def test_garbage_in_the_files_place_is_set_aside(tmp_path: Path) -> None:
     path = tmp_path / "memory.sqlite"
     path.write_bytes(b"this is no database" * 500)

@@ -137,3 +137,12 @@ def test_what_is_said_to_the_hub_measured_and_decided_names_nobody() -> None:
     rows = [row for room in ("outbox", "telemetry", "agent", "taken") for row in rig.disk[room].values()]
     assert [mark for mark in MARKS if any(mark in row for row in rows)] == []
     assert not any(mark.decode() in str(rig.core.counters()) for mark in MARKS)
+
+
+def test_a_visit_that_the_newest_plan_has_no_more_is_forgotten_too() -> None:
+    rig = visited_rig()
+    acked(rig)
+    rig.push(plan_of(row_of_houses(3)[1:], version=2))
+    rig.hub(PersonForgotten((StopId("s1"),)))
+    acked(rig)
+    assert traces(rig) == []
