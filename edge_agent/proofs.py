@@ -77,16 +77,16 @@ class Proofs:
 
     def holds(self, said: ObjectSaid) -> bool:
         """Whether this very thing is on board already."""
-        return _kept(said).key in self._kept
+        return self._kept.get(_kept(said).key) == _kept(said)
 
     def keep(self, said: ObjectSaid) -> tuple[Reply, list[Row]]:
         """Take a thing on board, or say why not; the same thing twice is kept once."""
         kept = _kept(said)
         found = Reply(200, found={"digest": kept.digest})
-        if kept.key in self._kept:
-            return found, []
         if not said.content.startswith(BEGINS[said.media_type]):
             return Reply(422, "ObjectGarbled", f"this {said.kind} does not begin as {said.media_type} does"), []
+        if kept.key in self._kept:
+            return found, []
         room = MOST_BYTES - (KEPT_FOR_SIGNATURES if said.kind == "photo" else 0)
         if self._bytes + len(said.content) > room:
             detail = f"{self._bytes // 1_000_000} MB of pictures wait for the hub, expected at most {room // 1_000_000}"

@@ -248,6 +248,11 @@ def _json(shipping: Shipping) -> bytes:
     return msgspec.json.encode(shipping)
 
 
+def test_a_picture_on_board_is_none_of_another_kind() -> None:
+    assert SCANNED.driver(ObjectSaid("photo", "s3", "image/jpeg", JPEG)).status == 200
+    assert SCANNED.driver(ObjectSaid("photo", "s3", "image/png", JPEG)).status == 422
+
+
 @given(
     st.builds(
         ObjectSaid,
