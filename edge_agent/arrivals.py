@@ -127,8 +127,9 @@ def join(
     for stop, opens in enumerate(opens_ms):
         if pause is not None and (stop or not pause.is_begun):
             rests = clock >= rests_at_s
-            clock = clock + np.where(rests, pause.duration_s, 0.0)
-            rests_at_s = np.where(rests, math.inf, rests_at_s)
+            if rests.any():
+                clock = clock + pause.duration_s * rests
+                rests_at_s[rests] = math.inf
         clock = clock + legs[stop] + held_s[stop]
         if opens is not None:
             clock = np.maximum(clock, (opens - now_ms) / 1000.0)
