@@ -14,13 +14,13 @@ import msgspec
 from cloud_hub import planning, promises
 from cloud_hub.attempts import Attempts
 from cloud_hub.chains import Chains
-from cloud_hub.customers import Customers
 from cloud_hub.dayplan import DayPlan
 from cloud_hub.events import AmendedLegTimesWanted, LegTimesFound
 from cloud_hub.fleet import Amendment, StopRecord
 from cloud_hub.memory import Memory
 from cloud_hub.post import Post
 from cloud_hub.promises import Promise
+from cloud_hub.settling import Settling
 from shared.contracts import LegTimes, Plan
 from shared.messages import AmendmentTaken, WindowTold, WorkAmended
 from shared.quantities import TimeWindow
@@ -43,7 +43,7 @@ class Amendments:
         memory: Memory,
         chains: Chains,
         post: Post,
-        customers: Customers,
+        settling: Settling,
         dayplan: DayPlan,
         attempts: Attempts,
         zone: str,
@@ -51,11 +51,10 @@ class Amendments:
         self._memory = memory
         self._chains = chains
         self._post = post
-        self._customers = customers
+        self._settling = settling
         self._dayplan = dayplan
         self._attempts = attempts
         self._zone = zone
-        self._unplaced: list[StopId] = []
         self._changed_waiting: list[StopId] = []
 
     # What other parts of the hub ask.
@@ -103,7 +102,7 @@ class Amendments:
         self._enter(fresh, now)
         plan = self._memory.plans[agent]
         wanted = self._memory.amendments.get(_wanted_key(agent))
-        if wanted is not None and _touched(fresh) & {stop.stop_id for stop in wanted.stops}:
+        if wanted is not None and fresh.touched & {stop.stop_id for stop in wanted.stops}:
             self._want(_joined(wanted, fresh))
             return None
         legs = planning.legs_by_place(plan, _after(plan, fresh))
@@ -176,35 +175,10 @@ class Amendments:
             self._memory.change_stop(self._memory.stops[stop_id], wished=slot)
         return refusal
 
-    def unplaced(self) -> tuple[StopId, ...]:
-        """New stops that came to nothing since this was last asked, because their agent did not take them or no road
-        leads there. They wait; whoever wanted them decides what becomes of them.
-        """
-        unplaced, self._unplaced = tuple(self._unplaced), []
-        return unplaced
-
     def changed_waiting(self) -> tuple[StopId, ...]:
         """Stops that wait and were changed since this was last asked."""
         changed, self._changed_waiting = tuple(self._changed_waiting), []
         return changed
-
-    def drop(self, record: StopRecord) -> None:
-        """This visit is not to be. The other visits of its order remember who had it, for when its customer is
-        forgotten.
-        """
-        self._memory.stops.drop(record.stop_id)
-        for stop_id in self._memory.orders[record.order_id].visits:
-            other = self._memory.stops.get(stop_id)
-            if other is not None:
-                self._memory.change_stop(other, had_by=tuple(dict.fromkeys((*other.had_by, *record.had_by))))
-
-    def let_go(self, record: StopRecord, why: str) -> None:
-        """Its agent leaves this stop out: it waits to be planned, or is over with its order."""
-        self._memory.promises.drop(record.stop_id)
-        if self._is_over(record):
-            self.drop(record)
-            return
-        self._memory.change_stop(record, state="waiting", agent=AgentId(""), is_leaving=False, why_waiting=why)
 
     # Jobs.
 
@@ -244,9 +218,9 @@ class Amendments:
         self._attempts.settle(need)
         self._memory.amendments.drop(_wanted_key(wanted.agent))
         for stop in wanted.stops:
-            self._refuse_stop(wanted, stop.stop_id, f"no way was found to it: {event.why}", now)
+            self._settling.take_back(wanted, stop.stop_id, f"no way was found to it: {event.why}", now)
         for stop_id in wanted.withdrawn:
-            self._stay(wanted, stop_id, now)
+            self._settling.stay(wanted, stop_id, now)
         self._chains.decide(
             now,
             "amendment_failed",
@@ -263,11 +237,11 @@ class Amendments:
         refused = {stop_id for stop_id, _ in said.refused}
         answered = {*said.taken, *refused}
         fitting = (each for each in self._said(agent) if each.plan_version == said.plan_version)
-        amendment = next((each for each in fitting if answered <= _touched(each)), None)
+        amendment = next((each for each in fitting if answered <= each.touched), None)
         if amendment is None:
             self._memory.counts["amendments_unknown"] += 1
             return
-        self._settle(amendment, refused, now)
+        self._settling.settle(amendment, refused, now)
         record = self._memory.agents[agent]
         self._memory.change_agent(record, order=self._memory.left_to(agent, said.order))
 
@@ -275,21 +249,7 @@ class Amendments:
         """The agent works under a plan that had the amendments of those before it already in it."""
         for amendment in list(self._said(agent)):
             if amendment.plan_version < plan_version:
-                self._settle(amendment, set(), now)
-
-    def _settle(self, amendment: Amendment, not_taken: set[StopId], now: Now) -> None:
-        agent = amendment.agent
-        self._memory.amendments.drop(_said_key(amendment))
-        self._memory.counts["amendments_answered"] += 1
-        self._memory.counts["amended_stops_not_taken"] += len(not_taken)
-        for stop_id in amendment.withdrawn:
-            if stop_id in not_taken:
-                self._stay(amendment, stop_id, now)
-            else:
-                self._release(amendment, stop_id)
-        for stop in amendment.stops:
-            if stop.stop_id in not_taken:
-                self._refuse_stop(amendment, stop.stop_id, f"{agent} did not take it", now)
+                self._settling.settle(amendment, set(), now)
 
     # The books.
 
@@ -347,7 +307,7 @@ class Amendments:
         new = tuple(stop.stop_id for stop in amendment.stops if stop.stop_id not in known)
         stops = _after(plan, amendment)
         said = msgspec.structs.replace(amendment, number=record.amended + 1, plan_version=plan.plan_version)
-        self._memory.amendments.put(_said_key(said), said)
+        self._memory.amendments.put(said.key, said)
         amended = msgspec.structs.replace(plan, stops=stops, legs=legs)
         self._memory.plans.put(plan.agent, amended)
         history = f"{plan.agent}/{plan.day}/{plan.plan_version:06d}.{said.number:03d}"
@@ -381,100 +341,14 @@ class Amendments:
             if self._why_not_now(wanted.agent, stop.stop_id, False) is None:
                 kept.append(stop)
             else:
-                self._refuse_stop(wanted, stop.stop_id, "the van was under way to it", now)
+                self._settling.take_back(wanted, stop.stop_id, "the van was under way to it", now)
         withdrawn: list[StopId] = []
         for stop_id in wanted.withdrawn:
             if self._memory.stops[stop_id].state == "planned":
                 withdrawn.append(stop_id)
             else:
-                self._stay(wanted, stop_id, now)
+                self._settling.stay(wanted, stop_id, now)
         return msgspec.structs.replace(wanted, stops=tuple(kept), withdrawn=tuple(withdrawn))
-
-    def _release(self, amendment: Amendment, stop_id: StopId) -> None:
-        """The agent leaves this stop out: it waits, or is over with its order."""
-        record = self._memory.stops.get(stop_id)
-        self._narrow(amendment.agent, stop_id)
-        if record is None or record.agent != amendment.agent or record.state != "planned":
-            return
-        self.let_go(record, f"taken off {amendment.agent}: {amendment.why}")
-
-    def _is_over(self, record: StopRecord) -> bool:
-        """Whether nothing is to be brought any more: delivered by another visit of the same order, or returning."""
-        order = self._memory.orders[record.order_id]
-        ids = {stop.stop_id for stop in (*order.amended, *((order.stop,) if order.stop else ()))} - {record.stop_id}
-        others = (self._memory.stops.get(stop_id) for stop_id in sorted(ids))
-        return order.state == "returning" or any(
-            other is not None and any(visit.outcome.is_delivery for visit in other.visits) for other in others
-        )
-
-    def _stay(self, amendment: Amendment, stop_id: StopId, now: Now) -> None:
-        """The agent was under way to this stop already: it is served as planned."""
-        record = self._memory.stops[stop_id]
-        order = self._memory.orders[record.order_id]
-        wished = self._memory.stop_of(stop_id)
-        former = _former(amendment, stop_id)
-        is_postponed = wished is not None and former is not None and wished.slot != former.slot
-        self._memory.change_stop(record, is_leaving=False, wished=wished.slot if is_postponed and wished else None)
-        if former is None or self._is_handed_on(amendment, former):
-            return
-        self._memory.orders.put(order.order_id, order.with_stop(former))
-        if is_postponed and stop_id in self._memory.promises:
-            self._tell_again(stop_id, now)
-
-    def _refuse_stop(self, amendment: Amendment, stop_id: StopId, why: str, now: Now) -> None:
-        """This stop is as it was before; one that is new waits, if it is not done."""
-        record = self._memory.stops[stop_id]
-        order = self._memory.orders[record.order_id]
-        former = _former(amendment, stop_id)
-        plan = self._memory.plans.get(amendment.agent)
-        if former is not None:
-            if self._is_handed_on(amendment, former):
-                return
-            self._memory.orders.put(order.order_id, order.with_stop(former))
-            if plan is not None:
-                stops = tuple(former if stop.stop_id == stop_id else stop for stop in plan.stops)
-                self._memory.plans.put(plan.agent, msgspec.structs.replace(plan, stops=stops))
-            promise = self._memory.promises.get(stop_id)
-            if promise is not None and promise.served_ms is None:
-                before = msgspec.structs.replace(promise, slot=former.slot, told=former.told)
-                self._memory.promises.put(stop_id, before)
-                if before.told != promise.told:
-                    self._tell_again(stop_id, now)
-        elif record.state == "planned":
-            self._narrow(amendment.agent, stop_id)
-            self._memory.promises.drop(stop_id)
-            self._memory.change_stop(record, state="waiting", agent=AgentId(""), why_waiting=why)
-            self._unplaced.append(stop_id)
-
-    def _is_handed_on(self, amendment: Amendment, former: Stop) -> bool:
-        """Whether a later change of the same stop is still to be answered: that is the one to be taken back, then to
-        what the stop was before this one.
-        """
-        for key, later in self._memory.amendments.items():
-            is_later = later.number == 0 or later.number > amendment.number > 0
-            if later.agent == amendment.agent and is_later and former.stop_id in _touched(later):
-                stops = tuple(former if stop.stop_id == former.stop_id else stop for stop in later.former)
-                self._memory.amendments.put(key, msgspec.structs.replace(later, former=stops))
-                return True
-        return False
-
-    def _tell_again(self, stop_id: StopId, now: Now) -> None:
-        """The customer has heard of a change that does not happen; who is visited already knows."""
-        record = self._memory.stops[stop_id]
-        if record.state != "done" and self._memory.agents[record.agent].shift != "ended":
-            self._customers.comes_as_told_before(stop_id, now)
-
-    def _narrow(self, agent: AgentId, stop_id: StopId) -> None:
-        """The plan without this stop."""
-        plan = self._memory.plans.get(agent)
-        if plan is None or stop_id not in plan.legs.places:
-            return
-        stops = tuple(stop for stop in plan.stops if stop.stop_id != stop_id)
-        legs = planning.narrowed(plan.legs, [stop.stop_id for stop in stops])
-        before = tuple(pair for pair in plan.before if stop_id not in pair)
-        self._memory.plans.put(agent, msgspec.structs.replace(plan, stops=stops, legs=legs, before=before))
-        record = self._memory.agents[agent]
-        self._memory.change_agent(record, order=tuple(one for one in record.order if one != stop_id))
 
     def _unstowed(self, record: StopRecord, stop: Stop) -> Stop:
         """The stop with its parcels as the shop gave them: a place in one van means nothing in another."""
@@ -498,19 +372,6 @@ class Amendments:
 
 def _wanted_key(agent: AgentId) -> str:
     return f"{agent}/wanted"
-
-
-def _said_key(amendment: Amendment) -> str:
-    return f"{amendment.agent}/{amendment.number:06d}"
-
-
-def _former(amendment: Amendment, stop_id: StopId) -> Stop | None:
-    """The stop as it was before the amendment; None when it is new by it."""
-    return next((stop for stop in amendment.former if stop.stop_id == stop_id), None)
-
-
-def _touched(amendment: Amendment) -> set[StopId]:
-    return {stop.stop_id for stop in amendment.stops} | set(amendment.withdrawn)
 
 
 def _after(plan: Plan, amendment: Amendment) -> tuple[Stop, ...]:

@@ -240,3 +240,13 @@ class Amendment(msgspec.Struct, frozen=True):
     plan_version: int = 0
     decision_id: str = ""
     asked: int = 1
+
+    @property
+    def key(self) -> str:
+        """Its name among the amendments of all agents."""
+        return f"{self.agent}/{self.number:06d}" if self.number else f"{self.agent}/wanted"
+
+    @property
+    def touched(self) -> frozenset[StopId]:
+        """The stops it changes, adds or withdraws."""
+        return frozenset((*(stop.stop_id for stop in self.stops), *self.withdrawn))

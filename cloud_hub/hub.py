@@ -14,6 +14,7 @@ commit. A part knows the books and only those parts that stand below it here:
     forgetting   who is forgotten, and everything personal with them
     wishes       what customers ask for, and what comes of it
     amendments   changes of a plan an agent has already
+    settling     what agents make of them
     dayplan      which agent serves which stops
     closures     closed streets, and leg times that know them
     orderbook    orders handed in and corrected
@@ -81,6 +82,7 @@ from cloud_hub.redelivery import NEED as REDELIVERY_NEED
 from cloud_hub.redelivery import Redelivery
 from cloud_hub.reports import Reports
 from cloud_hub.sayings import WishSaid
+from cloud_hub.settling import Settling
 from cloud_hub.undone import Undone
 from cloud_hub.visits import Visits
 from cloud_hub.wishes import Wishes
@@ -136,18 +138,19 @@ class HubCore:
             memory, chains, post, self._customers, self._yard, attempts,
             zone=identity.zone, rule=rule, pace=identity.pace, clock_face=face, secret=identity.secret,
         )  # fmt: skip
-        self._amendments = Amendments(memory, chains, post, self._customers, self._dayplan, attempts, identity.zone)
+        settling = Settling(memory, self._customers)
+        self._amendments = Amendments(memory, chains, post, settling, self._dayplan, attempts, identity.zone)
         self._wishes = Wishes(memory, chains, book, self._mailbag, self._amendments, rule, face)
         self._forgetting = Forgetting(memory, chains, post, self._mailbag, self._amendments, identity.keep_days)
         workdays = Workdays(identity.zone, identity.redelivery.working_days)
         lockers = Lockers(memory, identity.lockers, identity.redelivery.locker_within_m)
         visits = Visits(memory, self._amendments, workdays)
         self._redelivery = Redelivery(
-            memory, chains, self._mailbag, self._amendments, attempts, visits, lockers,
+            memory, chains, self._mailbag, self._amendments, settling, attempts, visits, lockers,
             Detours(memory, identity.pace), workdays,
             rule=identity.redelivery, costs=identity.costs, told_by=rule, zone=identity.zone, clock_face=face,
         )  # fmt: skip
-        self._undone = Undone(memory, chains, self._mailbag, self._yard, self._amendments, visits, workdays, face)
+        self._undone = Undone(memory, chains, self._mailbag, self._yard, settling, visits, workdays, face)
         self._streets = ClosedStreets(memory, chains, post, attempts, identity.zone)
         self._orders = OrderBook(memory, chains, book)
         self._reports = Reports(

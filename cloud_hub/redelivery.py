@@ -24,6 +24,7 @@ from cloud_hub.mailbag import Mailbag
 from cloud_hub.memory import Memory
 from cloud_hub.nextstep import DECIDING, NEEDS_A_PERSON, NO_VISIT_MENDS, Case, Detour, Locker, Option, RedeliveryRule
 from cloud_hub.promises import Promise, Rule
+from cloud_hub.settling import Settling
 from cloud_hub.visits import Visits
 from cloud_hub.workdays import Workdays
 from shared.contracts import LegTimes, Plan
@@ -54,6 +55,7 @@ class Redelivery:
         chains: Chains,
         mailbag: Mailbag,
         amendments: Amendments,
+        settling: Settling,
         attempts: Attempts,
         visits: Visits,
         lockers: Lockers,
@@ -70,6 +72,7 @@ class Redelivery:
         self._chains = chains
         self._mailbag = mailbag
         self._amendments = amendments
+        self._settling = settling
         self._attempts = attempts
         self._rule = rule
         self._costs = costs
@@ -95,7 +98,7 @@ class Redelivery:
 
     def decide(self, now: Now) -> None:
         """Decide what can be decided without asking the roads, and what becomes of visits no van could take."""
-        for stop_id in self._amendments.unplaced():
+        for stop_id in self._settling.unplaced():
             self._put_off(stop_id, now)
         for stop_id in self._amendments.changed_waiting():
             self._bring_today(stop_id, now)
@@ -356,7 +359,7 @@ class Redelivery:
             if other is None or other.stop_id == record.stop_id:
                 continue
             if other.state == "waiting":
-                self._amendments.drop(other)
+                self._settling.drop(other)
                 self._memory.orders.put(order.order_id, order.without_stop(other.stop_id))
             elif other.state == "planned":
                 self._amendments.amend(other.agent, withdrawn=(other.stop_id,), why="delivered already", now=now)

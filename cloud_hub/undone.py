@@ -10,13 +10,13 @@ from collections.abc import Callable
 
 import msgspec
 
-from cloud_hub.amendments import Amendments
 from cloud_hub.chains import Chains
 from cloud_hub.contacts import Why
 from cloud_hub.fleet import AgentRecord, StopRecord
 from cloud_hub.mailbag import Mailbag
 from cloud_hub.memory import Memory
 from cloud_hub.promises import Promise
+from cloud_hub.settling import Settling
 from cloud_hub.visits import Visits
 from cloud_hub.workdays import Workdays
 from cloud_hub.yard import Yard
@@ -44,7 +44,7 @@ class Undone:
         chains: Chains,
         mailbag: Mailbag,
         yard: Yard,
-        amendments: Amendments,
+        settling: Settling,
         visits: Visits,
         workdays: Workdays,
         clock_face: Callable[[int], str],
@@ -53,7 +53,7 @@ class Undone:
         self._chains = chains
         self._mailbag = mailbag
         self._yard = yard
-        self._amendments = amendments
+        self._settling = settling
         self._visits = visits
         self._workdays = workdays
         self._clock = clock_face
@@ -104,7 +104,7 @@ class Undone:
     def _leave(self, record: StopRecord, cause: str, now: Now) -> None:
         """Nobody comes to this stop any more."""
         if record.is_leaving:
-            self._amendments.let_go(record, cause)
+            self._settling.let_go(record, cause)
             return
         self._memory.change_stop(record, state="done", is_leaving=False, changed_ms=now.domain_ms)
         if self._visits.is_open(record):

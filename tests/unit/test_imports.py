@@ -22,7 +22,7 @@ PURE = {
     "cloud_hub": {
         "hub", "fleet", "promises", "planning", "books", "events", "memory", "attempts", "chains", "post", "mailbag",
         "sayings", "wishes", "customers", "dayplan", "closures", "orderbook", "yard", "reports", "contacts", "amendments",
-        "redelivery", "nextstep", "undone", "visits", "detours", "lockers", "workdays",
+        "redelivery", "nextstep", "undone", "visits", "detours", "lockers", "workdays", "settling",
         "notice_rules", "chances", "addressbook", "board", "forgetting", "traces", "ledgers",
     },
     "firmware_sim": {"vehicle", "person", "wheel", "ride", "ground", "luck", "pictures"},
