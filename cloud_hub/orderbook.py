@@ -1,6 +1,6 @@
 """Take orders in and let people correct where they go, until they are planned."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
 
@@ -14,6 +14,8 @@ from shared.steps import Now, Row
 from shared.work import StopId
 
 FORGOTTEN = "it is the number of an order whose customer was forgotten"
+A_CUSTOMERS = "it names no customer, and its own number is the customer_ref of other orders"
+A_GUESTS = "its customer_ref is the number of an order that names no customer"
 
 
 class OrderBook:
@@ -28,12 +30,15 @@ class OrderBook:
         """Take these orders, each unless it is planned already with other contents, and what is said of customers.
 
         A shop hands in yesterday's file again: whoever was forgotten stays so, and a link given for that order then
-        leads to nobody else's.
+        leads to nobody else's. An order without a customer has its own number for one: when somebody else's customer
+        has that number too, what is said to one would reach the other.
         """
         taken: list[str] = []
-        refused = [(str(order.order_id), FORGOTTEN) for order in event.orders if self._is_forgotten(order)]
-        orders = [order for order in event.orders if not self._is_forgotten(order)]
-        self._book.handed(_customers_of(orders, event))
+        objections = self._who_is_meant(event.orders)
+        refused = [(str(order.order_id), why) for order in event.orders if (why := objections(order))]
+        orders = [order for order in event.orders if not objections(order)]
+        two_people = {str(order.order_id) for order in event.orders if objections(order) == A_CUSTOMERS}
+        self._book.handed(one for one in _customers_of(orders, event) if one.customer_ref not in two_people)
         for order in self._book.with_wishes(orders):
             known = self._memory.orders.get(order.order_id)
             why_not = self._why_fixed(order)
@@ -71,9 +76,21 @@ class OrderBook:
         )
         return Answer(True, named=(order.order_id,))
 
-    def _is_forgotten(self, order: Order) -> bool:
-        known = self._memory.orders.get(order.order_id)
-        return known is not None and known.is_forgotten
+    def _who_is_meant(self, handed: Sequence[Order]) -> Callable[[Order], str]:
+        """What is wrong with who an order is for; "" when nothing is."""
+        known = [order for order in self._memory.orders.values() if not order.is_forgotten]
+        named = {order.customer_ref for order in (*known, *handed) if _names_its_customer(order)}
+        for_themselves = {str(order.order_id) for order in known if not _names_its_customer(order)}
+        forgotten = {order.order_id for order in self._memory.orders.values() if order.is_forgotten}
+
+        def objection(order: Order) -> str:
+            if order.order_id in forgotten:
+                return FORGOTTEN
+            if _names_its_customer(order):
+                return A_GUESTS if order.customer_ref in for_themselves else ""
+            return A_CUSTOMERS if order.order_id in named else ""
+
+        return objection
 
     def _why_fixed(self, order: Order) -> str:
         """Why this order can no longer be changed; "" when it can."""
@@ -93,6 +110,10 @@ class OrderBook:
             had_by = () if former is None else former.had_by
             record = StopRecord(stop_id, order.order_id, changed_ms=now.domain_ms, had_by=had_by)
             self._memory.stops.put(stop_id, record)
+
+
+def _names_its_customer(order: Order) -> bool:
+    return order.customer_ref not in ("", order.order_id)
 
 
 def _customers_of(orders: Sequence[Order], event: OrdersHanded) -> list[Customer]:
