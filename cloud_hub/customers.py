@@ -186,7 +186,8 @@ class Customers:
             stop = self._memory.stops.get(estimate.stop_id)
             if promise is None or stop is None or promise.is_near_told or estimate.stop_id not in coming:
                 continue
-            is_near = stop.state in ("planned", "heading") and estimate.p50_ms <= latest_ms
+            is_stale = estimate.p90_ms < now.domain_ms
+            is_near = stop.state in ("planned", "heading") and estimate.p50_ms <= latest_ms and not is_stale
             if is_near and self._mailbag.wants_near(promise.order_id):
                 near = self._memory.promises.put(promise.stop_id, msgspec.structs.replace(promise, is_near_told=True))
                 sentence = f"Order {promise.order_id} is near: {agent} is expected at {self._clock(estimate.p50_ms)}."
@@ -197,6 +198,8 @@ class Customers:
         stop = self._memory.stops.get(estimate.stop_id)
         if promise is None or stop is None or stop.state not in ("planned", "heading") or stop.is_leaving:
             return
+        if estimate.p90_ms < now.domain_ms:
+            return  # What a van that was away expected an hour ago; its newer word follows.
         judgement = promises.judge(promise, estimate, now.domain_ms, self._rule)
         if judgement.window is not None:
             self._tell(promise, judgement, estimate, expected, now)

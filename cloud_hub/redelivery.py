@@ -314,7 +314,10 @@ class Redelivery:
         stop = None if order is None else order.stop_named(stop_id)
         if record is None or order is None or failed is None or stop is None or record.state != "waiting":
             return
-        if order.state != "accepted" or stop.service in NEEDS_A_PERSON or not (stop.safe_place or stop.neighbour):
+        is_on_board = bool(failed.visits) and failed.visits[-1].outcome is Outcome.ATTEMPTED
+        if order.state != "accepted" or not is_on_board:
+            return
+        if stop.service in NEEDS_A_PERSON or not (stop.safe_place or stop.neighbour):
             return
         hours = None if order.stop is None else order.stop.open_hours
         case = Case(

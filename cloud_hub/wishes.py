@@ -111,7 +111,7 @@ class Wishes:
         """Answer a wish: what came of it is done when the answer leaves. `named` holds the ids of wish and record."""
         order = self._memory.orders.get(event.order_id)
         stop_id = None if order is None else last_visit(order)
-        if order is None or stop_id is None or stop_id not in self._memory.stops:
+        if order is None or order.is_forgotten or stop_id is None or stop_id not in self._memory.stops:
             return Answer(False, "no_visit")
         recent = [wish for wish in self._of(order.order_id) if wish.said_ms > now.domain_ms - DAY_MS]
         if recent and recent[-1].wish == event.wish and recent[-1].said_ms > now.domain_ms - SAME_AGAIN_MS:

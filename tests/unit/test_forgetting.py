@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from cloud_hub.chains import KeptHand
 from cloud_hub.contacts import Customer, Wishes
-from cloud_hub.events import ClosuresAsked, ForgetAsked, Notice, OrderCorrected, OrdersHanded
+from cloud_hub.events import ClosuresAsked, ForgetAsked, Notice, OptOutSaid, OrderCorrected, OrdersHanded
 from cloud_hub.fleet import Candidate, DeadLetter, Order
 from cloud_hub.hub import HubCore, HubIdentity
 from cloud_hub.notice_rules import NoticeRule
@@ -241,3 +241,11 @@ def test_however_it_goes_on_nobody_forgotten_comes_back(story: list[str]) -> Non
         steps[step]()
     hub.wake_up()
     assert hub.found() == []
+
+
+def test_who_was_forgotten_is_not_remembered_again_by_a_link_that_was_kept() -> None:
+    hub = a_day()
+    hub.take(ForgetAsked("anna-ref", "bert"))
+    assert not hub.take(WishSaid(OrderId("order-1"), DoorCode("9393#"))).answers[0].is_done
+    assert not hub.take(OptOutSaid(OrderId("order-1"))).answers[0].is_done
+    assert (hub.found(), hub.rooms.get("customers", {})) == ([], {})

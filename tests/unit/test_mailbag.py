@@ -466,3 +466,12 @@ def test_whatever_is_answered_no_notice_is_lost_none_is_delivered_twice_and_rece
     delivered = [receipt.notice_id for receipt in receipts(hub) if receipt.is_delivered]
     assert sorted(delivered) == sorted(key for key, notice in kept.items() if notice.state == "delivered")
     assert len(receipts(hub)) <= asked
+
+
+def test_what_a_van_that_was_away_expected_an_hour_ago_is_told_to_nobody() -> None:
+    hub = on_the_road(msgspec.structs.replace(MAIJA, wishes=Wishes(on_its_way=True)))
+    hub.hour = 12.0
+    hub.say(moved(60), said=10.0)
+    assert notices(hub, "on_its_way") + notices(hub, "changed") == []
+    hub.say(moved(130), said=12.0)
+    assert len(notices(hub, "changed")) > 0

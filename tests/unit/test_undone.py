@@ -8,11 +8,12 @@ from hypothesis import strategies as st
 from cloud_hub.events import DayPlanAsked, Notice, OrdersHanded, PlanWanted, VehiclesSaid
 from cloud_hub.fleet import AgentRecord, Order, StopRecord
 from cloud_hub.promises import Promise
+from cloud_hub.sayings import SafePlace, WishSaid
 from cloud_hub.undone import PATIENCE_MS
 from shared.messages import AmendmentTaken, HeadingTo, PlanTaken, ShiftChanged, Visited
 from shared.quantities import EpochMs, TimeWindow
 from shared.steps import Now
-from shared.work import Outcome, Proof, StopId, Visit
+from shared.work import OrderId, Outcome, Proof, StopId, Visit
 from tests.unit.hub_cases import MINUTE, VAN, Driven, at, order, vehicle, window
 
 ONE, TWO, THREE = StopId("stop-1"), StopId("stop-2"), StopId("stop-3")
@@ -143,6 +144,12 @@ def test_a_parcel_that_is_not_on_board_comes_on_another_day(hub: Driven) -> None
     assert (stops(hub)[NEXT].state, "not on board" in stops(hub)[NEXT].why_waiting) == ("waiting", True)
     promise = hub.documents("promises", Promise)[TWO]
     assert (promise.is_breached, promise.outcome) == (True, "missing_from_load")
+
+
+def test_what_is_not_on_board_is_not_brought_today_whatever_its_customer_says(hub: Driven) -> None:
+    hub.say(visit(TWO, Outcome.MISSING_FROM_LOAD, 11))
+    assert hub.take(WishSaid(OrderId("order-2"), SafePlace("shed"))).answers[0].is_done
+    assert (stops(hub)[NEXT].state, stops(hub)[TWO].next_step) == ("waiting", "tomorrow")
 
 
 def test_what_we_did_not_bring_is_no_failed_attempt_of_the_customers(hub: Driven) -> None:
