@@ -35,6 +35,8 @@ LOOK_UP_S = 0.1
 """How often the listener looks whether it should stop."""
 MOST_READERS = 64
 """Connections at once: a driver, a few technicians, and room for browsers that keep several open."""
+MOST_OF_ONE = 24
+"""Of them from one address: whoever holds connections open keeps out himself, not the driver."""
 
 
 class PortTaken(OSError):
@@ -75,7 +77,8 @@ class Page:
         self._entry = Entry()
         self._changed = threading.Condition()
         self.is_closing = False
-        self._readers = threading.Semaphore(MOST_READERS)
+        self._readers: Counter[str] = Counter()
+        self._doorway = threading.Lock()
         tls = _tls(certificate, key) if certificate else None
         page = self
 
@@ -168,13 +171,19 @@ class Page:
             detail = f"the agent did not answer within {ANSWER_WITHIN_S:.0f} s; say it again with the same key"
             raise Refused(HTTPStatus.SERVICE_UNAVAILABLE, "AnswerLate", detail) from None
 
-    def has_room(self) -> bool:
-        """Take one of the places for readers, if there is one left."""
-        return self._readers.acquire(blocking=False)
+    def has_room(self, address: str) -> bool:
+        """Take one of the places for readers, if there is one left for this address."""
+        with self._doorway:
+            if self._readers.total() >= MOST_READERS or self._readers[address] >= MOST_OF_ONE:
+                return False
+            self._readers[address] += 1
+            return True
 
-    def leave(self) -> None:
+    def leave(self, address: str) -> None:
         """Give the place back."""
-        self._readers.release()
+        with self._doorway:
+            self._readers[address] -= 1
+            self._readers += Counter()  # Without those who have left.
 
 
 def _not_ready(state: str) -> Refused:

@@ -87,14 +87,15 @@ class Door(http.server.BaseHTTPRequestHandler):
 
     def handle(self) -> None:
         """Answer what comes, while there is room for one more reader."""
-        if not self.page.has_room():
+        address = str(self.client_address[0])
+        if not self.page.has_room(address):
             self.page.refused["PageFull"] += 1
             self.close_connection = True
             return
         try:
             super().handle()
         finally:
-            self.page.leave()
+            self.page.leave(address)
 
     def do_GET(self) -> None:
         """Answer a question."""

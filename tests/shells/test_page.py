@@ -3,11 +3,13 @@
 import hashlib
 import http.client
 import re
+import select
 import shutil
 import socket
 import ssl
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import Future
 from pathlib import Path
@@ -139,6 +141,28 @@ def test_what_is_said_reaches_the_core_with_its_key(page: Page, listener: Listen
     assert listener.asked[-1] == Asked("abc", HeadingSaid("s1"))
     assert post(page, "/api/shift", b'{"is":"begun"}', key="d")[0] == 200
     assert listener.asked[-1] == Asked("d", ShiftSaid("begun"))
+
+
+def turned_away(held: list[socket.socket], most: int) -> list[socket.socket]:
+    """The connections that got no place, which are closed at once."""
+    deadline = time.monotonic() + PATIENCE_S
+    closed: list[socket.socket] = []
+    while len(closed) < most and time.monotonic() < deadline:
+        closed = select.select(held, [], [], 0.05)[0]
+    return closed
+
+
+def test_who_holds_connections_open_does_not_keep_the_driver_out(page: Page) -> None:
+    held = [socket.create_connection(("127.0.0.1", page.port), PATIENCE_S) for _ in range(80)]
+    for each in held:
+        each.sendall(b"POST /api/scan-image HTTP/1.1\r\nContent-Length: 2000000\r\n\r\n")
+    closed = turned_away(held, 56)
+    driver = http.client.HTTPConnection("127.0.0.1", page.port, PATIENCE_S, source_address=("127.0.0.2", 0))
+    driver.request("GET", "/api/day")
+    assert (len(closed), driver.getresponse().status) == (56, 200)
+    driver.close()
+    for each in held:
+        each.close()
 
 
 @pytest.mark.parametrize("path", ["/api/outcome", "/api/objects?kind=photo&stop_id=s1", "/api/scan", "/api/session"])
