@@ -14,7 +14,7 @@ from collections.abc import Callable
 from cloud_hub.door import LONGEST_NAME, MOST_COUNTED, RegionWrong, SenderWrong
 from cloud_hub.storage import Segment, Taken, TelemetryStore
 from shared import topics, wire
-from shared.logs import log
+from shared.logs import log, told
 from shared.messages import Ack
 from shared.mqtt import Heard, Link, LinkEvent
 from shared.quantities import EpochMs
@@ -136,7 +136,7 @@ class FastLane:
         try:
             erased = self._store.forget(now_ms - self._keep_ms, MOST_TOGETHER)
         except Exception as broken:  # noqa: BLE001 - as in `_commit`; what is too old waits until tomorrow.
-            log("telemetry_sweep_failed", error=repr(broken), then="tried again tomorrow")
+            log("telemetry_sweep_failed", error=told(broken), then="tried again tomorrow")
             erased = 0
         self.counts["erased"] += erased
         if not erased:
@@ -152,7 +152,7 @@ class FastLane:
             self._store.commit(batch)
         except Exception as broken:  # noqa: BLE001 - the outermost loop of a thread: a disk that refuses is retried.
             self.counts["commit_failed"] += 1
-            log("telemetry_commit_failed", batches=len(batch), error=repr(broken), then="they are sent again")
+            log("telemetry_commit_failed", batches=len(batch), error=told(broken), then="they are sent again")
             time.sleep(0.2)
             return
         for segment in batch:

@@ -36,7 +36,7 @@ from cloud_hub.web.track.town import Town
 from cloud_hub.web.track.view import Gone, View
 from cloud_hub.web.track.words import NAMES, Words, chosen
 from cloud_hub.wishes import LEAST_LEFT_MS, last_visit
-from shared.logs import log
+from shared.logs import log, told
 from shared.work import OrderId
 
 HERE = Path(__file__).parent
@@ -97,7 +97,7 @@ class Track:
         status = {LinkWrong: 404, LinkExpired: 410, Gone: 410}.get(type(why), 503)
         if status == 503:
             # Never the path: whoever reads the log would hold the link.
-            log("tracking_page_failed", error=repr(why)[:300])
+            log("tracking_page_failed", error=told(why))
         words = Words(language, self.zone, self.desk.clock.now_ms())
         page = self._pages.get_template("gone.html")
         return Shown(status, page.render(**self._frame(words), status=status))
