@@ -2,17 +2,14 @@
 
 A file is refused as a whole (`OrdersUnreadable`) only when its rows cannot be told apart. A row is refused with what
 was found, what was expected and what to do; it is doubtful when everything is right but its place. The columns, the
-formula of the planned service time and the list of corrections are described in `docs/orders.md`.
+formula of the planned service time and the list of corrections (`cloud_hub.correction_list`) are described in
+`docs/orders.md`.
 """
 
-import csv
 import hashlib
-import io
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, date, datetime, timedelta
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from datetime import date
 
 import msgspec
 
@@ -27,34 +24,27 @@ from cloud_hub.order_rows import (
     Refused,
     RowWrong,
     Tier,
-    column_name,
     csv_rows,
     decoded,
     json_rows,
-    number_in,
-    records_of,
 )
+from cloud_hub.order_times import ZoneUnknown, right_times, zone_named
 from shared.labels import LabelBook, LabelRefused, own_label, read_label
-from shared.quantities import EpochMs, Position, Seconds, TimeWindow, metres_between
+from shared.quantities import Position, Seconds, TimeWindow, metres_between
 from shared.work import OrderId, Parcel, Service, Stop, StopId
 
 __all__ = [
-    "COLUMNS", "CORRECTION_COLUMNS", "LATENESS_WEIGHTS", "Desk", "Doubtful", "Intake", "OrderAccepted", "OrderIn",
-    "OrdersUnreadable", "Refused", "Tier", "ZoneUnknown", "fingerprint", "list_of_corrections", "planned_service_s",
-    "read_corrections", "take_csv", "take_json", "take_orders", "to_stop",
+    "COLUMNS", "LATENESS_WEIGHTS", "Desk", "Doubtful", "Intake", "OrderAccepted", "OrderIn",
+    "OrdersUnreadable", "Refused", "Tier", "ZoneUnknown", "fingerprint", "planned_service_s",
+    "right_position", "take_csv", "take_json", "take_orders", "to_stop",
 ]  # fmt: skip
 
 LATENESS_WEIGHTS: Mapping[Tier, int] = {"economy": 1, "standard": 3, "plus": 5, "premium": 8}
 """What a minute late costs against another tier's minute."""
 
 MOST_PARCELS = 50
-LONGEST_SLOT = timedelta(hours=24)
 SAME_PLACE_M = 300.0
 """A position further than this from the place its own address has is doubted."""
-
-
-class ZoneUnknown(ValueError):
-    """The time zone is not one of the IANA database."""
 
 
 class OrderAccepted(msgspec.Struct, frozen=True, kw_only=True):
@@ -264,7 +254,7 @@ class _Counter:
 
     def __init__(self, desk: Desk) -> None:
         self.desk = desk
-        self.zone = _zone_named(desk.zone)
+        self.zone = zone_named(desk.zone)
         self.accepted: list[OrderAccepted] = []
         self.doubtful: list[Doubtful] = []
         self.refused: list[Refused] = []
@@ -278,7 +268,7 @@ class _Counter:
         try:
             is_repeat = self._is_repeat(order)
             parcels = self._right_parcels(order)
-            slot, open_hours = _right_times(order, self.desk.day, self.zone)
+            slot, open_hours = right_times(order, self.desk.day, self.zone)
             _right_attributes(order)
             refuse_unreadable(order)
             found = self._place_of(order)
@@ -405,7 +395,7 @@ class _Counter:
             if not text:
                 raise RowWrong("neither an address nor lat and lon", "one of them", "say where the order goes")
             return self._place_named(text)
-        position = _right_position(order.lat, order.lon)
+        position = right_position(order.lat, order.lon)
         return self._place_at(position, text)
 
     def _place_named(self, text: str) -> Found:
@@ -451,7 +441,8 @@ def _is_reference(text: str) -> bool:
     return 1 <= len(text) <= 64 and text.isprintable() and text.isascii() and text == text.strip()
 
 
-def _right_position(lat: float | None, lon: float | None) -> Position:
+def right_position(lat: float | None, lon: float | None) -> Position:
+    """The place of these degrees. Raises RowWrong when they are none."""
     if lat is None or lon is None or not (-90 <= lat <= 90 and -180 <= lon <= 180):
         raise RowWrong(f"lat {lat}, lon {lon}", "both, in degrees: -90 to 90 and -180 to 180", "correct the position")
     return Position(lat, lon)
@@ -478,122 +469,3 @@ def _right_attributes(order: OrderIn) -> None:
         )
     if len(order.address) > 300:
         raise RowWrong("an address longer than 300 characters", "less", "shorten it")
-
-
-# --- times ----------------------------------------------------------------------------------------------------------
-
-
-def _zone_named(name: str) -> ZoneInfo:
-    try:
-        return ZoneInfo(name)
-    except (ZoneInfoNotFoundError, ValueError, OSError):
-        raise ZoneUnknown(
-            f"found the time zone {name!r}, expected an IANA name like Europe/Helsinki: correct it"
-        ) from None
-
-
-def _right_times(order: OrderIn, day: date | None, zone: ZoneInfo) -> tuple[TimeWindow, TimeWindow | None]:
-    """The slot and the opening hours, absent when the order names none."""
-    opens, closes = _instant(order.slot_from, "slot_from", day, zone), _instant(order.slot_to, "slot_to", day, zone)
-    if not timedelta(0) < closes - opens <= LONGEST_SLOT:
-        raise RowWrong(
-            f"a slot from {order.slot_from} to {order.slot_to}", "from before to, within 24 hours", "correct it"
-        )
-    if day is not None and opens.astimezone(zone).date() != day:
-        raise RowWrong(
-            f"a slot beginning {order.slot_from}", f"a slot on {day}", "hand it in with the orders of its own day"
-        )
-    slot = _window(opens, closes)
-    if not order.open_from and not order.open_to:
-        return slot, None
-    hours = tuple(
-        _instant(text, name, opens.astimezone(zone).date(), zone)
-        for text, name in ((order.open_from, "open_from"), (order.open_to, "open_to"))
-    )
-    if hours[0] >= hours[1] or hours[0] > closes or hours[1] < opens:
-        raise RowWrong(
-            f"opening hours {order.open_from} to {order.open_to}, slot {order.slot_from} to {order.slot_to}",
-            "opening hours that meet the slot",
-            "correct the hours or the slot",
-        )
-    return slot, _window(*hours)
-
-
-def _window(opens: datetime, closes: datetime) -> TimeWindow:
-    return TimeWindow(EpochMs(round(opens.timestamp() * 1000)), EpochMs(round(closes.timestamp() * 1000)))
-
-
-_CLOCK = re.compile(r"([0-9]{1,2})[:.]([0-9]{2})(?:[:.]([0-9]{2}))?", re.ASCII)
-
-
-def _instant(text: str, name: str, day: date | None, zone: ZoneInfo) -> datetime:
-    """The instant a time in an order means, with its zone."""
-    written = text.strip()
-    clock = _CLOCK.fullmatch(written)
-    try:
-        moment = _on_day(clock, name, day) if clock else datetime.fromisoformat(written)
-    except ValueError:
-        raise RowWrong(f"{name} {text[:40]!r}", "HH:MM or ISO 8601 like 2026-11-23T10:00", "correct the time") from None
-    if not 2000 <= moment.year <= 2100 or (not clock and len(written) <= len("2026-11-23")):
-        raise RowWrong(f"{name} {text[:40]!r}", "a time of day in the years 2000 to 2100", "correct the time")
-    if moment.tzinfo is not None:
-        return moment.astimezone(UTC)
-    placed = moment.replace(tzinfo=zone)
-    if placed.astimezone(UTC).astimezone(zone).replace(tzinfo=None) != moment:
-        raise RowWrong(
-            f"{name} {text[:40]!r}", f"a time that exists in {zone.key}", "the clocks skip it that day: move it"
-        )
-    return placed.astimezone(UTC)
-
-
-def _on_day(clock: re.Match[str], name: str, day: date | None) -> datetime:
-    if day is None:
-        raise RowWrong(f"{name} {clock[0]!r} without a day", "a day for the intake, or a full date", "give the day")
-    hour, minute, second = int(clock[1]), int(clock[2]), int(clock[3] or 0)
-    if (hour, minute, second) == (24, 0, 0):
-        return datetime(day.year, day.month, day.day) + timedelta(days=1)  # noqa: DTZ001  The caller puts the zone on.
-    return datetime(day.year, day.month, day.day, hour, minute, second)  # noqa: DTZ001  The caller puts the zone on.
-
-
-# --- corrections ----------------------------------------------------------------------------------------------------
-
-CORRECTION_COLUMNS = ("text", "lat", "lon", "by", "order_id", "suggestion", "why")
-
-
-def list_of_corrections(intake: Intake) -> str:
-    """The doubtful orders as CSV for a person, who puts `lat` and `lon` right and signs in `by`."""
-    out = io.StringIO()
-    table = csv.writer(out, lineterminator="\n")
-    table.writerow(CORRECTION_COLUMNS)
-    for doubtful in intake.doubtful:
-        order = doubtful.order
-        text = order.address.strip() or f"{order.lat:.6f}, {order.lon:.6f}"
-        best = doubtful.candidates[0] if doubtful.candidates else None
-        place = (f"{best.position.lat:.6f}", f"{best.position.lon:.6f}") if best else ("", "")
-        suggestion = best.address if best else ""
-        table.writerow((text, *place, "", order.order_id, suggestion, doubtful.what_found))
-    return out.getvalue()
-
-
-def read_corrections(data: bytes, corrections: Corrections) -> tuple[Corrections, tuple[Refused, ...]]:
-    """The corrections a person has signed, added to those known; rows nobody signed are passed over.
-
-    Raises OrdersUnreadable when the file is no such list.
-    """
-    text, _ = decoded(data)
-    records = records_of(text)
-    header = [column_name(cell) for cell in records[0][1]] if records else []
-    if not {"text", "lat", "lon", "by"} <= set(header):
-        raise OrdersUnreadable(
-            f"found the columns {', '.join(header)!r}, expected text, lat, lon, by: use the list as written"
-        )
-    refused = []
-    for line, cells in records[1:]:
-        row = dict(zip(header, (cell.strip() for cell in cells), strict=False))
-        try:
-            if row.get("by") and row.get("text"):
-                position = _right_position(number_in(row, "lat"), number_in(row, "lon"))
-                corrections = corrections.with_correction(row["text"], position, row["by"])
-        except RowWrong as wrong:
-            refused.append(Refused(line, row.get("order_id", ""), wrong.found, wrong.expected, wrong.do))
-    return corrections, tuple(refused)

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from cloud_hub.contact_rows import email_in, phone_in
 from cloud_hub.contacts import Customer, Wishes
+from cloud_hub.correction_list import list_of_corrections, read_corrections
 from cloud_hub.geocode import Corrections, Geocoder
 from cloud_hub.intake import (
     COLUMNS,
@@ -20,9 +21,7 @@ from cloud_hub.intake import (
     OrdersUnreadable,
     ZoneUnknown,
     fingerprint,
-    list_of_corrections,
     planned_service_s,
-    read_corrections,
     take_csv,
     take_json,
     take_orders,
