@@ -152,7 +152,14 @@ class Check:
     # What must follow.
 
     def _a_van_resequenced_itself(self) -> dict[str, Any] | None:
-        found = self._decisions(LATE_VAN) or self._decisions(LUCKLESS_VAN)
+        # A van may find a better order before any trouble comes; that is none of ours to claim.
+        found = [
+            decision
+            for van in (LATE_VAN, LUCKLESS_VAN)
+            if van in self._troubled_ms
+            for decision in self._decisions(van)
+            if decision["at_ms"] >= self._troubled_ms[van]
+        ]
         return self._hops(found[0]) if found else None
 
     def _hops(self, decision: dict[str, Any]) -> dict[str, Any]:
