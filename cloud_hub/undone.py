@@ -73,7 +73,7 @@ class Undone:
 
     def look(self, now: Now) -> None:
         """Put off what vans that have gone home left undone, and what the yard found left of another day."""
-        for agent in [agent for agent in self._gone_home if self._due_ms(agent) <= now.domain_ms]:
+        for agent in [agent for agent in self._gone_home if self._is_due(agent, now.domain_ms)]:
             self._clear_up(self._memory.agents[agent], now)
         for stop_id in self._yard.left_undone():
             record, stop = self._memory.stops[stop_id], self._memory.stop_of(stop_id)
@@ -86,6 +86,10 @@ class Undone:
     def wake_ms(self, now_ms: int) -> int | None:
         """When (domain time) the next van that went home is to be cleared up after; None when none is."""
         return min((due_ms for due_ms in map(self._due_ms, self._gone_home) if due_ms > now_ms), default=None)
+
+    def _is_due(self, agent: AgentId, now_ms: int) -> bool:
+        """Whether the shift ended long enough ago. One that ends in the future was ended by a clock that is wrong."""
+        return not now_ms < self._due_ms(agent) <= now_ms + 2 * PATIENCE_MS
 
     def _due_ms(self, agent: AgentId) -> int:
         ended_ms = self._memory.agents[agent].ended_ms

@@ -108,6 +108,12 @@ def test_a_hub_that_slept_over_the_end_of_the_shift_still_tells(hub: Driven) -> 
     assert len(missed(hub)) == 1
 
 
+def test_an_agent_whose_clock_is_a_day_ahead_leaves_nobody_waiting(hub: Driven) -> None:
+    hub.hour = 16.5
+    hub.say(ShiftChanged("ended"), said=40.0)
+    assert [notice.why for notice in missed(hub)] == ["not_reached"]
+
+
 def test_who_is_delivered_to_after_all_is_not_visited_tomorrow(hub: Driven) -> None:
     go_home(hub)
     wait(hub)
