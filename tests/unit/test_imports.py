@@ -16,13 +16,13 @@ PURE = {
     },
     "edge_agent": {
         "agent", "kinds", "sensing", "lateness", "arrivals", "outlook", "dialogue", "telemetry", "memory", "shown",
-        "answers", "assignment", "foresight", "learning", "reasons", "reordering", "round", "turns", "uplink", "visiting",
-        "whereabouts", "access", "amending", "chain", "forgetting", "identity", "proofs",
+        "answers", "assignment", "foresight", "learning", "reasons", "reordering", "round", "turns", "uplink",
+        "visiting", "whereabouts", "access", "amending", "chain", "forgetting", "identity", "proofs",
     },
     "cloud_hub": {
         "hub", "fleet", "promises", "planning", "books", "events", "memory", "attempts", "chains", "post", "mailbag",
-        "sayings", "wishes", "customers", "dayplan", "closures", "orderbook", "yard", "reports", "contacts", "amendments",
-        "redelivery", "nextstep", "undone", "visits", "detours", "lockers", "workdays", "settling",
+        "sayings", "wishes", "customers", "dayplan", "closures", "orderbook", "yard", "reports", "contacts",
+        "amendments", "redelivery", "nextstep", "undone", "visits", "detours", "lockers", "workdays", "settling",
         "notice_rules", "chances", "addressbook", "board", "forgetting", "traces", "ledgers",
     },
     "firmware_sim": {"vehicle", "person", "wheel", "ride", "ground", "luck", "pictures"},
