@@ -68,6 +68,7 @@ class Page:
         self.refused: Counter[str] = Counter()
         self.more_counters: Callable[[], dict[str, int]] = dict
         """Counters of others on this machine, shown beside the core's own."""
+        self.first_step_within_s = ANSWER_WITHIN_S
         self.sessions = Sessions(is_secure=bool(certificate))
         self._ask = ask
         self._now_ms = now_ms
@@ -128,10 +129,12 @@ class Page:
         """Whether the phone with this token may see the day and speak."""
         return self._entry.admits(digest_of(token) if token else "")
 
-    def refuse_before_first_step(self) -> None:
-        """Raises Refused until the core has said who may enter: what is said before would come in unasked."""
-        if self._day is None:
-            raise _not_ready("starting")
+    def wait_for_first_step(self) -> None:
+        """Return once the core has said who may enter: what is said before would come in unasked. Raises Refused."""
+        with self._changed:
+            self._changed.wait_for(lambda: self.is_closing or self._day is not None, self.first_step_within_s)
+            if self._day is None:
+                raise _not_ready("ending" if self.is_closing else "starting")
 
     def day_after(self, revision: int | None, token: str = "", patience_s: float = LONG_POLL_S) -> bytes:
         """The day, at once when it is another than that revision, else when it changes or patience ends.

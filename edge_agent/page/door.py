@@ -161,7 +161,7 @@ class Door(http.server.BaseHTTPRequestHandler):
         media_type = self._media_type(path)
         key = self._key()
         token = self._token()
-        self.page.refuse_before_first_step()
+        self.page.wait_for_first_step()
         if path not in ADMITTED_TO_ALL and not self.page.admits(token):
             detail = "nothing is taken from who has not typed the code of the shift"
             raise Refused(HTTPStatus.UNAUTHORIZED, "ShiftLocked", detail)

@@ -169,12 +169,29 @@ def test_who_holds_connections_open_does_not_keep_the_driver_out(page: Page) -> 
 def test_nothing_is_taken_before_the_core_has_said_who_may_enter(path: str) -> None:
     listener = Listener()
     waking = Page("127.0.0.1", 0, listener.ask, lambda: 42)
+    waking.first_step_within_s = 0.05
     waking.start()
     kind = "image/png" if "objects" in path else "application/json"
     status, _, body = ask(waking, "POST", path, b"{}", Content_Type=kind, Idempotency_Key="k")
     waking.stop()
     assert (status, msgspec.json.decode(body)["title"]) == (503, "NotReady")
     assert listener.asked == []
+
+
+def test_what_is_said_while_the_agent_wakes_waits_for_who_may_enter() -> None:
+    listener = Listener()
+    waking = Page("127.0.0.1", 0, listener.ask, lambda: 42)
+    waking.start()
+    said: list[int] = []
+    speaking = threading.Thread(target=lambda: said.append(post(waking, "/api/shift", b'{"is":"begun"}')[0]))
+    speaking.start()
+    speaking.join(0.2)
+    assert (listener.asked, speaking.is_alive()) == ([], True)
+    waking.admit(msgspec.json.encode(Entry(True)))
+    waking.show(b'{"revision":1,"stops":[]}')
+    speaking.join(PATIENCE_S)
+    waking.stop()
+    assert (said, listener.asked) == ([401], [])
 
 
 def test_what_is_refused_is_logged_without_anybodys_words(page: Page, capfd: pytest.CaptureFixture[str]) -> None:
