@@ -3,14 +3,16 @@
 The sums are those of `shared.reckoning`, which the twin and the bench use too.
 """
 
+from datetime import datetime, timedelta
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import msgspec
 import numpy as np
 from fastapi import APIRouter
 
 from cloud_hub.events import Notice
-from cloud_hub.fleet import AgentRecord, StopRecord, Vehicle
+from cloud_hub.fleet import AgentRecord, KeptDecision, StopRecord, Vehicle
 from cloud_hub.promises import Promise
 from cloud_hub.settings import costs_of
 from cloud_hub.storage import DecisionsAsked, Readings
@@ -18,6 +20,7 @@ from cloud_hub.web.desk import Desk
 from cloud_hub.web.forms import Json
 from cloud_hub.web.picture import Picture
 from shared.contracts import Plan
+from shared.quantities import EpochMs, TimeWindow
 from shared.reckoning import DayFigures, GoesOn, Interventions, PromiseFacts, VanFacts, reckon
 from shared.work import Stop
 
@@ -74,7 +77,15 @@ def day_figures(desk: Desk, picture: Picture) -> DayFigures:
     at_ms = desk.clock.now_ms()
     vans, until_ms = _vans(desk, picture, at_ms)
     costs = costs_of(desk.settings)
-    return reckon(_promises(picture), vans, _interventions(desk), costs, at_ms, driven_until_ms=until_ms)
+    day = _hours_of(desk)
+    return reckon(_promises(picture, day), vans, _interventions(desk, day), costs, at_ms, driven_until_ms=until_ms)
+
+
+def _hours_of(desk: Desk) -> TimeWindow:
+    """The hub's day from midnight to midnight, in its own zone."""
+    midnight = datetime.combine(desk.day_named(None), datetime.min.time(), ZoneInfo(desk.settings.zone))
+    opens_ms, closes_ms = (int(moment.timestamp() * 1000) for moment in (midnight, midnight + timedelta(days=1)))
+    return TimeWindow(EpochMs(opens_ms), EpochMs(closes_ms))
 
 
 def first_plans(desk: Desk, picture: Picture) -> dict[str, Any]:
@@ -134,7 +145,8 @@ def _stop_shown(stop: Stop) -> dict[str, Any]:
     }
 
 
-def _promises(picture: Picture) -> list[PromiseFacts]:
+def _promises(picture: Picture, day: TimeWindow) -> list[PromiseFacts]:
+    """What was promised for this day; a window told after midnight still belongs to the day it was told for."""
     stops = picture.all("stops", StopRecord)
     notices = sorted(picture.all("notices", Notice).values(), key=lambda n: (n.at_ms, n.notice_id))
     told_by: dict[str, tuple[str, ...]] = {}
@@ -154,6 +166,7 @@ def _promises(picture: Picture) -> list[PromiseFacts]:
             is_called_off=promise.served_ms is None and _is_off_the_day(stops.get(promise.stop_id)),
         )
         for promise in picture.all("promises", Promise).values()
+        if day.holds(promise.tellings[0].told.opens_ms if promise.tellings else promise.told.opens_ms)
     ]
 
 
@@ -193,10 +206,11 @@ def _moving_s(speed: Readings) -> float:
     return float(gaps[speed.values[order][1:] > MOVING_MPS].sum()) / 1000
 
 
-def _interventions(desk: Desk) -> Interventions:
-    """Decisions that a person took. Closing a street is news of the world, not work on the day."""
-    counts = {
-        name: len(desk.store.decisions(DecisionsAsked(agent="hub", kind=kind, most=MOST_DECISIONS)))
-        for name, kind in HANDS.items()
-    }
-    return Interventions(**counts)
+def _interventions(desk: Desk, day: TimeWindow) -> Interventions:
+    """Decisions that a person took on this day. Closing a street is news of the world, not work on the day."""
+    return Interventions(**{name: _taken(desk, kind, day) for name, kind in HANDS.items()})
+
+
+def _taken(desk: Desk, kind: str, day: TimeWindow) -> int:
+    kept = desk.store.decisions(DecisionsAsked(agent="hub", kind=kind, most=MOST_DECISIONS))
+    return sum(day.holds(msgspec.json.decode(row.doc, type=KeptDecision).heard_ms) for row in kept)
