@@ -44,7 +44,7 @@ def run_check(wish: Wish, within_s: float) -> int:
         stage.rise()
         report["started_s"] = round(time.monotonic() - begun_s, 1)
         check = Check(stage, Luck(stage))
-        report["ok"] = check.run(begun_s + within_s)
+        report["ok"] = check.run(begun_s, within_s)
     except (DemoRefused, DidNotStart, OSError, httpx.HTTPError) as fallen:
         report["failed"] = str(fallen)
     finally:
@@ -53,8 +53,11 @@ def run_check(wish: Wish, within_s: float) -> int:
             stage.stop()
     if check is not None:
         report |= {"story": check.story, **check.proven}
-        for line in check.proven.get("figures", {}).get("headline", ()):
-            console.print(f"[dim]{escape(line)}[/]")
+        if figures := check.proven.get("figures"):
+            due = figures["due"]
+            console.print(f"[dim]at {figures['at']}, with {due['ours']} windows due (twin {due['twin']}):[/]")
+            for line in figures["headline"]:
+                console.print(f"[dim]{escape(line)}[/]")
     report["seconds"] = round(time.monotonic() - begun_s, 1)
     print(json.dumps(report, ensure_ascii=False))  # noqa: T201 - the one object the command promises.
     return 0 if report["ok"] else EX_FAILED
