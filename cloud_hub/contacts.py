@@ -35,8 +35,10 @@ Why = Literal[
 can say. `under_way_already`: what the customer asked for came too late for the van.
 """
 
-NextStep = Literal["", "today", "tomorrow", "locker", "return"]
-"""How it goes on after a failed attempt; "" when a person has to decide."""
+NextStep = Literal["", "today", "tomorrow", "locker", "locker_ready", "return"]
+"""How it goes on after a failed attempt; "" when a person has to decide. `locker`: it will be taken there today;
+`locker_ready`: it has been put there, and can be fetched.
+"""
 
 
 class Wishes(msgspec.Struct, frozen=True):

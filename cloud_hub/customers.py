@@ -13,6 +13,7 @@ from cloud_hub import promises
 from cloud_hub.chains import Chains, Hand
 from cloud_hub.contacts import Why
 from cloud_hub.events import Answer, WindowAsked
+from cloud_hub.lockers import is_at_locker
 from cloud_hub.mailbag import Mailbag
 from cloud_hub.memory import Memory
 from cloud_hub.post import Post
@@ -201,10 +202,17 @@ class Customers:
         if estimate.p90_ms < now.domain_ms:
             return  # What a van that was away expected an hour ago; its newer word follows.
         judgement = promises.judge(promise, estimate, now.domain_ms, self._rule)
+        if judgement.window is not None and self._goes_to_a_locker(promise):
+            return  # Nobody waits there: the customer hears when it can be fetched.
         if judgement.window is not None:
             self._tell(promise, judgement, estimate, expected, now)
         elif judgement.held in TOLD_WHEN_HELD and judgement.held != promise.held:
             self._hold(promise, judgement, estimate, expected, now)
+
+    def _goes_to_a_locker(self, promise: Promise) -> bool:
+        order = self._memory.orders.get(promise.order_id)
+        stop = None if order is None else order.stop_named(promise.stop_id)
+        return stop is not None and is_at_locker(stop)
 
     def _tell(self, promise: Promise, judgement: Judgement, estimate: Estimate, expected: Expected, now: Now) -> None:
         window, kind = judgement.window, judgement.kind

@@ -251,8 +251,8 @@ class Notice(msgspec.Struct, frozen=True):
 
     `sentence` is ours, for whoever asks why; what the customer reads is written from the other fields by
     `cloud_hub.words`. `sure_pct` is how likely the van comes inside the window told and `expected_ms` when, both absent
-    when nothing is expected; `why` and `next_step` are codes. `place` is where the parcel waits when the next step is
-    a locker.
+    when nothing is expected; `why` and `next_step` are codes. `place` is the locker it goes to
+    or waits in when the next step is one.
 
     `state` is due, waiting_quiet (until `not_before_ms`, for people sleep), delivered, given_up, kept (no channel that
     is on reaches the customer, or none was agreed to), superseded (a newer one made it useless), opted_out (the

@@ -19,7 +19,7 @@ from cloud_hub.chains import Chains
 from cloud_hub.detours import Detours
 from cloud_hub.events import LegTimesFound, LockerLegTimesWanted
 from cloud_hub.fleet import Order, StopRecord
-from cloud_hub.lockers import Lockers, visit_to
+from cloud_hub.lockers import Lockers, is_at_locker, visit_to
 from cloud_hub.mailbag import Mailbag
 from cloud_hub.memory import Memory
 from cloud_hub.nextstep import DECIDING, NEEDS_A_PERSON, NO_VISIT_MENDS, Case, Detour, Locker, Option, RedeliveryRule
@@ -92,6 +92,8 @@ class Redelivery:
         """A visit of this stop has ended. One that failed is decided on when the batch is taken."""
         if visit.outcome.is_delivery or visit.outcome is Outcome.COLLECTED:
             self._call_off_others(record, now)
+            if visit.outcome is Outcome.DELIVERED_TO_LOCKER:
+                self._tell_ready(record, now)
         elif visit.outcome in nextstep.FAILED and self._visits.is_open(record):
             self._memory.change_stop(self._memory.stops[record.stop_id], next_step=DECIDING)
             self._undecided[record.stop_id] = None
@@ -386,6 +388,16 @@ class Redelivery:
         self._mailbag.put(
             promise, "missed", sentence, decision_id, now, next_step=option.step, place=place, estimate=estimate
         )
+
+    def _tell_ready(self, record: StopRecord, now: Now) -> None:
+        """The customer hears that the parcel has been put into a locker, and into which, when that is known."""
+        order = self._memory.orders[record.order_id]
+        stop, promise = order.stop_named(record.stop_id), self._memory.promises.get(record.stop_id)
+        if stop is None or promise is None:
+            return
+        place = stop.address if is_at_locker(stop) else ""
+        sentence = f"Order {order.order_id} lies in {place or 'a locker'} since {self._clock(record.changed_ms)}."
+        self._mailbag.put(promise, "missed", sentence, "", now, next_step="locker_ready", place=place)
 
     # Words.
 

@@ -99,7 +99,9 @@ class Words:
             (unnamed, (), follow),
             (unnamed, (), link),
         ):
-            text = " ".join([who + said.line("sms", notice.kind), *self._extras("sms", said, notice, extras), last])
+            text = " ".join(
+                [who + said.line("sms", _line_for(notice)), *self._extras("sms", said, notice, extras), last]
+            )
             if fits_one_sms(text):
                 break
         return text
@@ -112,14 +114,14 @@ class Words:
         more = self._extras("letter", said, notice, ("breach", "why", "sorry"))
         if notice.sure_pct is not None and notice.kind in ("day", "changed"):
             more.append(said.line("letter", "sure"))
-        subject = " ".join(said.line("subject", notice.kind).split())
+        subject = " ".join(said.line("subject", _line_for(notice)).split())
         if self._shop:
             subject = f"{self._shop}: {subject}"
         shown = {
             "language": customer.language,
             "subject": subject,
             "hello": said.line("letter", "hello_name" if name else "hello"),
-            "lead": _sentence(said.line("letter", notice.kind)),
+            "lead": _sentence(said.line("letter", _line_for(notice))),
             "more": more,
             "link": link,
             "stop_url": stop_url,
@@ -152,8 +154,8 @@ class Words:
             "link": link,
         }
         step: str = notice.next_step or "none"
-        if step == "locker" and values["place"]:
-            step = "locker_at"
+        if step in ("locker", "locker_ready") and values["place"]:
+            step += "_at"
         values["next"] = str(own["next"][step]).format_map(values)
         return _Said(values, values["why"], own)
 
@@ -165,6 +167,11 @@ class Words:
             "breach": notice.is_breach,
         }
         return [said.line(section, key) for key in wanted if is_there[key]]
+
+
+def _line_for(notice: Notice) -> str:
+    """The line that says it: what waits in a locker was missed before, and is good news now."""
+    return "ready" if notice.kind == "missed" and notice.next_step == "locker_ready" else notice.kind
 
 
 def _clock(moment: datetime, own: Mapping[str, Any]) -> str:

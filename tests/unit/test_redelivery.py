@@ -38,6 +38,7 @@ from shared.contracts import LegTimes
 from shared.costs import Costs
 from shared.messages import (
     AmendmentTaken,
+    EstimatesMoved,
     HeadingTo,
     PlanTaken,
     ShiftChanged,
@@ -47,7 +48,7 @@ from shared.messages import (
 from shared.quantities import EpochMs, Position
 from shared.steps import JobFailed, Now
 from shared.work import Outcome, Parcel, Proof, Service, StopId, Visit
-from tests.unit.hub_cases import DAY, MINUTE, VAN, Driven, at, order, vehicle, window
+from tests.unit.hub_cases import DAY, MINUTE, VAN, Driven, at, estimate, order, vehicle, window
 
 ONE, TWO, THREE = StopId("stop-1"), StopId("stop-2"), StopId("stop-3")
 NEXT = StopId("stop-1.2")
@@ -342,6 +343,16 @@ def test_a_locker_gets_what_nobody_took(town: Driven) -> None:
     assert (stop.stop_id, stop.address, stop.position, stop.service) == (NEXT, KIOSK.name, KIOSK.position, "leave_safe")
     assert (missed(town).next_step, missed(town).place) == ("locker", KIOSK.name)
     assert "kiosk" in town.decisions()[-1].sentence
+    town.say(AmendmentTaken(command.plan_version, (NEXT,), (), (TWO, THREE, NEXT)))
+    town.say(EstimatesMoved((estimate(NEXT, 15.5),), "traffic"))
+    assert [one.kind for one in town.documents("notices", Notice).values() if one.stop_id == NEXT] == []
+    town.hour += 1
+    town.say(visit(NEXT, Outcome.DELIVERED_TO_LOCKER))
+    notices = [one for one in town.documents("notices", Notice).values() if one.kind == "missed"]
+    assert sorted((one.stop_id, one.next_step, one.place) for one in notices) == [
+        (ONE, "locker", KIOSK.name),
+        (NEXT, "locker_ready", KIOSK.name),
+    ]
 
 
 def test_a_hub_killed_between_the_failed_visit_and_the_decision_goes_on(town: Driven) -> None:

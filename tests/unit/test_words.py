@@ -73,9 +73,9 @@ def test_every_language_has_every_key_and_the_same_holes_to_fill(language: Langu
 def test_every_code_has_words(language: Language) -> None:
     own = strings(language)
     assert set(own["why"]) == set(get_args(Why)) - {""}
-    assert set(own["next"]) == (set(get_args(NextStep)) - {""}) | {"none", "locker_at"}
-    assert set(NOTICE_KINDS) == set(own["subject"])
-    assert set(NOTICE_KINDS) <= set(own["sms"]) & set(own["letter"])
+    assert set(own["next"]) == (set(get_args(NextStep)) - {""}) | {"none", "locker_at", "locker_ready_at"}
+    assert set(NOTICE_KINDS) | {"ready"} == set(own["subject"])
+    assert set(NOTICE_KINDS) | {"ready"} <= set(own["sms"]) & set(own["letter"])
 
 
 @settings(max_examples=150)
@@ -152,6 +152,20 @@ def test_the_letter_says_when_how_sure_and_why() -> None:
         assert "Hello Maija," in text
         assert "in about 90 of 100 cases" in text
         assert "traffic is slower than usual" in text
+
+
+def test_a_parcel_waits_in_a_locker_only_once_it_is_there() -> None:
+    goes = msgspec.structs.replace(NOTICE, kind="missed", why="", next_step="locker", place="Kiosk")
+    lies = msgspec.structs.replace(goes, next_step="locker_ready")
+    before, after = (WORDS.letter(each, MAIJA, LINK, f"{LINK}/stop", NOW_MS) for each in (goes, lies))
+    assert "We take it to a locker today: Kiosk. We tell you when it is there." in before.text
+    assert before.subject == "Kauppa: We could not deliver today"
+    assert "You can fetch it here: Kiosk." in after.text
+    assert after.subject == "Kauppa: Your delivery is in the parcel locker"
+    assert "could not" not in after.text
+    assert WORDS.sms(lies, "en", "http://t.fi/t/A.b", NOW_MS) == (
+        "Kauppa: Your delivery A-1001 is in a locker. You can fetch it here: Kiosk. Follow: http://t.fi/t/A.b"
+    )
 
 
 def test_a_name_made_of_html_is_a_name() -> None:

@@ -12,6 +12,7 @@ from zoneinfo import ZoneInfo
 from cloud_hub.chances import inside_pct
 from cloud_hub.contacts import Customer
 from cloud_hub.fleet import AgentRecord, EstimatesHeard, Order, StopRecord
+from cloud_hub.lockers import is_at_locker
 from cloud_hub.promises import Promise, Telling
 from cloud_hub.sayings import DoorCode, Neighbour, NotHomeUntil, OtherDay, SafePlace, SaidWish, wish_id
 from cloud_hub.web.picture import Picture
@@ -74,7 +75,8 @@ class View:
     or the slot while none is. `sure_pct` is absent when nothing is expected. `needs_person` names the service that
     forbids leaving it; "" when none does. `silent_since_ms` is when the van that is to come was last heard, if it is
     out of reach: what is shown is from then. `is_open` while the visit can still be changed. `has_next_time` when the
-    shop said which customer it is, so that something can be remembered for later orders.
+    shop said which customer it is, so that something can be remembered for later orders. `locker` is the one
+    the visit goes to instead of the door.
     """
 
     order_id: OrderId
@@ -97,6 +99,7 @@ class View:
     needs_person: str
     is_open: bool
     has_next_time: bool
+    locker: str = ""
 
 
 class Gone(Exception):
@@ -120,7 +123,7 @@ def view(picture: Picture, order_id: OrderId, now_ms: int) -> View:
     agent = picture.one("agents", record.agent, AgentRecord) if record.agent else None
     ended = record.visits[-1] if record.visits else None
     phase = _phase(record, ended, promise)
-    is_coming = phase in ("planned", "under_way")
+    is_coming = phase in ("planned", "under_way") and not is_at_locker(visit)
     before = _stops_before(agent, visit.stop_id) if is_coming else None
     estimate = _estimate(picture, record, promise) if is_coming and promise is not None else None
     return View(
@@ -144,6 +147,7 @@ def view(picture: Picture, order_id: OrderId, now_ms: int) -> View:
         needs_person=visit.service if visit.service in NEEDS_A_PERSON else "",
         is_open=phase in ("waiting", "planned") and not record.is_leaving,
         has_next_time=order.customer_ref not in ("", order.order_id),
+        locker=visit.address if is_at_locker(visit) else "",
     )
 
 
