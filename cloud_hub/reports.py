@@ -286,7 +286,7 @@ class Reports:
             self._memory.counts["object_parts_of_forgotten"] += 1
             return
         self._memory.counts["object_parts"] += 1
-        self._memory.note("objects", f"{said.digest}/{said.part:04d}", said)
+        self._memory.note("objects", f"{said.digest}/{said.stop_id}/{said.part:04d}", said)
 
     # What is still to come.
 

@@ -6,6 +6,7 @@ What changes something is asked of the core and answered after its commit; what 
 from urllib.parse import urlsplit
 
 from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
 
 from cloud_hub.settings import HubSettings
 from cloud_hub.web.board import board_pages
@@ -37,7 +38,9 @@ problem+json (RFC 9457).
 
 def make_app(desk: Desk) -> FastAPI:
     """The application. Its pages are one module per subject."""
-    app = FastAPI(
+    # The documents' page is served with the hub: FastAPI's own loads its scripts from another host.
+    app = FastAPIOffline(
+        redoc_url=None,
         title="Waywarden hub",
         version="1",
         description=DESCRIPTION,

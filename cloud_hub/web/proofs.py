@@ -126,19 +126,18 @@ def assembled(store: HubStore, digest: str) -> tuple[str, bytes]:
 
 
 def _parts(store: HubStore, digest: str) -> list[ObjectPart] | None:
-    """Every piece of an object in order; None while one is missing."""
-    first = store.document("objects", f"{digest}/0000")
-    if first is None:
-        return None
-    parts = [_part.decode(first)]
-    if not 1 <= parts[0].parts <= MOST_PARTS:
-        return None
-    for number in range(1, parts[0].parts):
-        document = store.document("objects", f"{digest}/{number:04d}")
-        if document is None:
-            return None
-        parts.append(_part.decode(document))
-    return parts
+    """Every piece of an object in order; None while one is missing. The same picture may have been handed in at several
+    stops: each has pieces of its own, so that forgetting one takes nothing from another.
+    """
+    found: dict[str, list[ObjectPart]] = {}
+    for _, document in store.documents("objects", f"{digest}/"):
+        part = _part.decode(document)
+        found.setdefault(part.stop_id, []).append(part)
+    for parts in found.values():
+        parts.sort(key=lambda part: part.part)
+        if len(parts) == parts[0].parts <= MOST_PARTS:
+            return parts
+    return None
 
 
 _part = msgspec.json.Decoder(ObjectPart)

@@ -207,8 +207,8 @@ def test_what_is_swept_is_in_no_byte_of_the_files_and_all_else_stays(tmp_path: P
     other = ObjectPart("b" * 64, "photo", StopId("stop-10"), "image/png", 0, 1, b"Bertta" + piece)
     store.commit(
         [
-            Row("objects", f"{'a' * 64}/0000", msgspec.json.encode(mine)),
-            Row("objects", f"{'b' * 64}/0000", msgspec.json.encode(other)),
+            Row("objects", f"{'a' * 64}/s1/0000", msgspec.json.encode(mine)),
+            Row("objects", f"{'b' * 64}/s2/0000", msgspec.json.encode(other)),
             Row("receipts", "1", b'{"order_id":"order-1","answer":"250 anna@example.fi"}'),
             Row("receipts", "2", b'{"order_id":"order-10","answer":"250 bertta@example.fi"}'),
             Row("corrections", "hidden lane", b'{"position":[60.1,24.9],"by":"bert"}'),
@@ -217,7 +217,7 @@ def test_what_is_swept_is_in_no_byte_of_the_files_and_all_else_stays(tmp_path: P
     )
     traces = Traces(frozenset({"order-1"}), frozenset({"stop-1"}), (Position(60.1, 24.9),))
     store.commit([Row("customers", "anna", None), Row(SWEEP, "", msgspec.json.encode(traces))])
-    assert [key for key, _ in store.documents("objects")] == [f"{'b' * 64}/0000"]
+    assert [key for key, _ in store.documents("objects")] == [f"{'b' * 64}/s2/0000"]
     assert [key for key, _ in store.documents("receipts")] == ["2"]
     assert store.documents("corrections") == []
     content = b"".join(file.read_bytes() for file in tmp_path.iterdir())
@@ -251,12 +251,12 @@ def test_erased_pages_a_killed_process_left_in_the_log_are_gone_at_the_next_star
 def test_an_object_is_given_out_whole_with_its_own_digest_and_as_a_picture_alone(tmp_path: Path) -> None:
     store = EmbeddedStore(tmp_path / "hub.db")
 
-    def kept(content: bytes, media_type: str = "image/png", digest: str = "") -> str:
+    def kept(content: bytes, media_type: str = "image/png", digest: str = "", stop: str = "s") -> str:
         digest = digest or hashlib.sha256(content).hexdigest()
         pieces = [content[k : k + 4] for k in range(0, len(content), 4)]
         for number, piece in enumerate(pieces):
-            part = ObjectPart(digest, "photo", StopId("s"), media_type, number, len(pieces), piece)
-            store.commit([Row("objects", f"{digest}/{number:04d}", msgspec.json.encode(part))])
+            part = ObjectPart(digest, "photo", StopId(stop), media_type, number, len(pieces), piece)
+            store.commit([Row("objects", f"{digest}/{stop}/{number:04d}", msgspec.json.encode(part))])
         return digest
 
     assert assembled(store, kept(b"a picture of a door")) == ("image/png", b"a picture of a door")
@@ -269,6 +269,8 @@ def test_an_object_is_given_out_whole_with_its_own_digest_and_as_a_picture_alone
             assembled(store, digest)
         assert refused.value.status == status
     torn = kept(b"a third picture, torn")
-    store.commit([Row("objects", f"{torn}/0002", None)])
+    store.commit([Row("objects", f"{torn}/s/0002", None)])
     with pytest.raises(Problem, match="not all of it"):
         assembled(store, torn)
+    kept(b"a third picture, torn", stop="s2")
+    assert assembled(store, torn)[1] == b"a third picture, torn"

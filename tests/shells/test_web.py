@@ -214,6 +214,14 @@ def test_the_interface_describes_itself(hub: HubProcess) -> None:
     assert described["paths"]["/api/orders"]["post"]["requestBody"]["content"]["application/json"]["example"]
 
 
+def test_the_page_that_shows_the_interface_asks_no_other_host(hub: HubProcess) -> None:
+    page = hub.http.get("/docs")
+    assert page.status_code == 200
+    assert "https://" not in page.text
+    script = page.text.split('<script src="')[1].split('"')[0]
+    assert hub.http.get(script).headers["content-type"].startswith(("text/javascript", "application/javascript"))
+
+
 def test_every_door_of_the_interface_is_in_its_description(hub: HubProcess) -> None:
     page = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
     doors = [f"{how.upper()} {path}" for path, methods in hub.get("/openapi.json")["paths"].items() for how in methods]

@@ -78,7 +78,7 @@ def test_a_picture_is_kept_piece_by_piece_beside_the_books_and_acknowledged_by_i
     hub = driven()
     made = objects(hub, picture(0), picture(1), picture(2))
     kept = hub.documents("objects", ObjectPart)
-    assert sorted(kept) == [f"{'ab' * 32}/{part:04d}" for part in range(3)]
+    assert sorted(kept) == [f"{'ab' * 32}/{FIRST}/{part:04d}" for part in range(3)]
     assert {each.stop_id for each in kept.values()} == {FIRST}
     (ack,) = [wire.decode_ack(e.payload) for e in made.envelopes if e.topic.endswith("/acks")]
     assert (ack.stream, ack.upto) == ("objects", 3)
