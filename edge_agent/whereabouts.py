@@ -17,11 +17,15 @@ from shared.work import StopId
 NEAR_M = 60.0
 """A van parks within a few car lengths of the door, and fixes between houses are 10 to 20 m off."""
 NEAR_ENOUGH_M = 90.0
+FAR_M = 150.0
+"""Some doors lie in a yard, 130 m from the nearest street a van may stand in (Postikuja 2, Helsinki)."""
 STANDS_MS = 20_000
 STANDS_NEAR_ENOUGH_MS = 60_000
 """Longer than most red lights (up to 45 s) where the door is not quite near."""
 ELSEWHERE_M = 45.0
 STANDS_ELSEWHERE_MS = 120_000
+STANDS_FAR_MS = 120_000
+"""As long as at a door the van was not heading for: nothing but the order shown speaks for either."""
 STANDS_AGAINST_HIS_WORD_MS = 300_000
 """A driver who said where he is going and stands elsewhere is held up until five minutes say otherwise."""
 OPENS_SOON_MS = 900_000
@@ -40,12 +44,14 @@ FRESH_POSITION_S = 90.0
 class Near(NamedTuple):
     """Which stop the van has been near, and since when.
 
-    `stood_ms` is when it came to stand there; None while it has not, or drives again. To creep is not to drive.
+    `stood_ms` is when it came to stand there; None while it has not, or drives again. To creep is not to drive. It is
+    far from the goal of its leg when nothing to come is nearer than that, but its door may lie off the street.
     """
 
     stop_id: StopId
     since_ms: int
     stood_ms: int | None = None
+    is_far: bool = False
 
 
 class SetOff(NamedTuple):
@@ -94,7 +100,7 @@ def observe(
 ) -> tuple[Happening | None, Near | None]:
     """What has happened on a day under way with stops to come, and which stop the van is near from now on."""
     if day.at_stop is not None:
-        return _leaving(belief, day, day.at_stop, work), near
+        return _leaving(belief, day, day.at_stop, work, near), near
     if belief.quality != "gnss":
         return _arrival_by_wheels(belief, day, work, now_ms), near
     if belief.position is None:
@@ -121,10 +127,14 @@ def share_left(belief: Belief | None, day: Day, goal: StopId, work: Assignment, 
     return min(1.0, max(0.1, 1 - (now_ms - day.set_off_ms) / 1000 / expected_s))
 
 
-def _leaving(belief: Belief, day: Day, stop_id: StopId, work: Assignment) -> LeftAgain | None:
+def _leaving(belief: Belief, day: Day, stop_id: StopId, work: Assignment, near: Near | None) -> LeftAgain | None:
     if belief.is_standing or belief.quality != "gnss" or belief.position is None:
         return None
-    if metres_between(belief.position, work.stops[stop_id].position) <= LEFT_M:
+    away_m = metres_between(belief.position, work.stops[stop_id].position)
+    stood_far = near is not None and near.stop_id == stop_id and near.is_far
+    if stood_far and away_m <= NEAR_ENOUGH_M and (belief.speed_mps or 0) > DRIVES_MPS:
+        return LeftAgain(stop_id, None)  # It was held up on the way; this is the way to the door.
+    if away_m <= LEFT_M:
         return None
     goes_on = day.said_heading in day.shown and day.said_heading != stop_id
     return LeftAgain(stop_id, day.said_heading if goes_on else None)
@@ -139,11 +149,16 @@ def _setting_off(belief: Belief, position: Position, day: Day, work: Assignment)
 
 
 def _nearest(away: dict[StopId, float], goal: StopId | None, near: Near | None, now_ms: int) -> Near | None:
-    """The stop the van is near: its goal when that is near enough, whatever door is nearer."""
+    """The stop the van is near: its goal when that is near enough, whatever door is nearer.
+
+    Its goal, too, when that is far and every other door farther.
+    """
     nearest = min(away, key=lambda stop_id: (stop_id != goal or away[stop_id] > NEAR_ENOUGH_M, away[stop_id]))
-    if away[nearest] > NEAR_ENOUGH_M:
+    is_far = away[nearest] > NEAR_ENOUGH_M
+    if is_far and (nearest != goal or away[nearest] > FAR_M):
         return None
-    return near if near is not None and near.stop_id == nearest else Near(nearest, now_ms)
+    is_same = near is not None and (near.stop_id, near.is_far) == (nearest, is_far)
+    return near if is_same else Near(nearest, now_ms, is_far=is_far)
 
 
 def _stood(near: Near | None, belief: Belief, day: Day) -> Near | None:
@@ -169,7 +184,12 @@ def _arrival(
     if near is None or not belief.is_standing or belief.standing_since_ms is None:
         return None
     stood_ms = now_ms - belief.standing_since_ms
-    if near.stop_id == day.heading_to:
+    if near.is_far:
+        # Who sets off on foot, the van standing where it stood for the visit before, says the outcome himself.
+        if near.stop_id != day.heading_to or near.stood_ms is None or not _is_new_place(position, day):
+            return None
+        needed_ms, since_ms = STANDS_FAR_MS, near.stood_ms
+    elif near.stop_id == day.heading_to:
         needed_ms = STANDS_MS if away[near.stop_id] <= NEAR_M else STANDS_NEAR_ENOUGH_MS
         # A van that never moved was left standing for a few steps on foot.
         since_ms = near.stood_ms or max(near.since_ms, day.set_off_ms or 0)

@@ -10,7 +10,7 @@ from edge_agent.sensing import Belief, Quality
 from edge_agent.whereabouts import LeftAgain, Near, SetOff, StandsAt, has_begun, observe, share_left
 from shared.quantities import EpochMs, Position, TimeWindow
 from shared.work import StopId
-from tests.agents import DEPOT, MINUTE_MS, MORNING_MS, place, plan_of, row_of_houses
+from tests.agents import DEPOT, MINUTE_MS, MORNING_MS, place, plan_of, row_of_houses, stop
 
 WORK = Assignment(plan_of(row_of_houses(3)))
 S1, S2, S3 = StopId("s1"), StopId("s2"), StopId("s3")
@@ -105,7 +105,7 @@ def test_a_van_far_from_the_depot_has_begun_its_round() -> None:
     st.none() | st.floats(0, 7_200),
     st.sampled_from(["gnss", "wheel", "none"]),
     st.sampled_from([DAY, heading(S1), heading(S3, said=S3), msgspec.structs.replace(heading(S2), at_stop=S2)]),
-    st.none() | st.builds(Near, st.sampled_from([S1, S2, S3]), st.integers(0, NOW_MS)),
+    st.none() | st.builds(Near, st.sampled_from([S1, S2, S3]), st.integers(0, NOW_MS), is_far=st.booleans()),
 )
 def test_whatever_is_believed_only_stops_to_come_are_named_and_no_arrival_lies_ahead(
     at: tuple[float, float] | None, stood_s: float | None, quality: Quality, day: Day, near: Near | None
@@ -126,3 +126,40 @@ def test_who_stands_before_a_door_that_opens_much_later_stands_there_for_another
     stands = believed(place(1200, 0), stood_s=125)
     assert observe(stands, heading(S1), Assignment(plan_of(closed)), near, NOW_MS)[0] is None
     assert observe(stands, heading(S1), Assignment(plan_of(houses)), near, NOW_MS)[0] is not None
+
+
+FAR = Near(S3, NOW_MS - 200_000, stood_ms=NOW_MS - 180_000, is_far=True)
+"""The van came to stand 128 m from the last door, as near as any street goes, three minutes ago."""
+STREET = place(1200, 128)
+
+
+def test_a_door_off_the_street_is_arrived_at_where_the_van_can_stand() -> None:
+    happened, near = observe(believed(STREET, stood_s=180), heading(S3), WORK, FAR, NOW_MS)
+    assert happened == StandsAt(S3, EpochMs(NOW_MS - 180_000))
+    assert near == FAR
+
+
+def test_a_long_red_light_far_from_the_door_is_no_arrival() -> None:
+    assert observe(believed(STREET, stood_s=115), heading(S3), WORK, FAR, NOW_MS)[0] is None
+
+
+def test_a_door_far_off_is_arrived_at_only_where_no_other_is_nearer() -> None:
+    work = Assignment(plan_of([*row_of_houses(3)[:2], stop("s3", 980, 0)]))
+    happened, near = observe(believed(place(860, 0), stood_s=180), heading(S3), work, FAR, NOW_MS)
+    assert happened is None
+    assert near is not None
+    assert near.stop_id == S2
+
+
+def test_a_van_that_has_not_moved_since_the_last_visit_has_arrived_at_no_far_door() -> None:
+    never_moved = FAR._replace(stood_ms=None)
+    day = msgspec.structs.replace(heading(S3), set_off_ms=EpochMs(NOW_MS - 150_000))
+    assert observe(believed(STREET, stood_s=600), day, WORK, never_moved, NOW_MS)[0] is None
+    at_last_door = msgspec.structs.replace(heading(S3), from_position=STREET)
+    assert observe(believed(STREET, stood_s=180), at_last_door, WORK, FAR, NOW_MS)[0] is None
+
+
+def test_a_van_held_up_on_the_way_that_drives_on_to_the_door_had_not_arrived() -> None:
+    day = msgspec.structs.replace(heading(S3), at_stop=S3)
+    assert observe(believed(place(1200, 80)), day, WORK, FAR, NOW_MS)[0] == LeftAgain(S3, None)
+    assert observe(believed(STREET), day, WORK, FAR, NOW_MS)[0] is None
