@@ -17,13 +17,13 @@ decides what is asked when; the rest is done in rooms that know nothing of it:
 What is durable: the plan with its amendments and the leg times and told windows that came since, the day (orders, the
 one the page holds while the van moves, where the van is heading or stands, scans at hand, shift and break, the change
 and the question not yet answered, the change budget used), visits, their pictures until the hub has them, who was let
-into the page, estimates last said, paces and offsets learned, the last place and the metres driven, answers already
-given to the page, decisions' chain, and every stream.
+into the page, estimates last said, that roads or work have just changed, paces and offsets learned, the last place
+and the metres driven, answers already given to the page, decisions' chain, and every stream.
 
 What a restart may forget: what devices said in the last minutes (the belief is rebuilt from the next readings), the
 telemetry batch not yet closed, up to a minute of metres driven, the quantiles of the leg under way (one lesson fewer
-for the offsets), questions put to the models and the kernel (they are put again), that roads or work have just changed,
-since when the order could not be bettered, and how much of a wait for wrong codes is over (it begins again).
+for the offsets), questions put to the models and the kernel (they are put again), since when the order could not be
+bettered, and how much of a wait for wrong codes is over (it begins again).
 """
 
 from collections import Counter
@@ -42,7 +42,7 @@ from edge_agent.foresight import Outlook, bearing_of, deviates, look, without_do
 from edge_agent.identity import DeadLetter, Identity
 from edge_agent.kinds import kind_named
 from edge_agent.lateness import is_worth_asking, news
-from edge_agent.memory import Parts, SaidToHub, changed_rows, read_part
+from edge_agent.memory import News, Parts, SaidToHub, changed_rows, read_part
 from edge_agent.outlook import Foreseen, Improve, Improved, Predict, Predicted
 from edge_agent.reordering import (
     ROADS_HAVE_CHANGED,
@@ -117,6 +117,7 @@ class AgentCore:
         self._access = Access(saved)
         self._round = Round(saved, identity.zone)
         self._said = read_part(saved.get("day", {}), "said", SaidToHub) or SaidToHub()
+        self._news = read_part(saved.get("day", {}), "news", News) or News()
         own = saved.get("agent", {})
         self._chain = Chain(identity.agent, own)
         self._remembered = read_part(own, "place", Remembered) or Remembered()
@@ -134,7 +135,6 @@ class AgentCore:
         self._outlook: Outlook | None = None
         self._improving: _Improving | None = None
         self._asked_in_vain: tuple[int, int] | None = None
-        self._has_news = ""
 
         self.refused: Counter[str] = Counter()
         self._screen = Screen()
@@ -275,7 +275,7 @@ class AgentCore:
                 self._take_roads(roads)
             case WorkAmended() as amended:
                 if self._round.take_amendment(amended, self._moment):
-                    self._has_news = WORK_HAS_CHANGED
+                    self._news = News(WORK_HAS_CHANGED)
             case PersonForgotten() as forgotten:
                 self._round.forget(forgotten, self._moment)
             case _:
@@ -313,7 +313,7 @@ class AgentCore:
         if refusal:
             self.refused[refusal] += 1
         else:
-            self._has_news = ROADS_HAVE_CHANGED
+            self._news = News(ROADS_HAVE_CHANGED)
 
     # The driver's page.
 
@@ -454,14 +454,14 @@ class AgentCore:
         if not self._kind.resequences or self._improving is not None or not (is_driving or is_overdue):
             return
         try:
-            case = case_of(outlook, self._has_news)
+            case = case_of(outlook, self._news.of)
         except BadRoute:
             self.refused["BadRoute"] += 1
             return
         if case is None:
             return
         is_in_trouble = is_worth_asking(case.trouble, plan.freedom, self._asked_in_vain, now_ms)
-        if is_in_trouble or self._has_news:
+        if is_in_trouble or self._news.of:
             seed = crc32(f"{self.identity.agent}/{plan.plan_version}/{now_ms}".encode())
             job = case.question(self._need("improve"), seed)
             self._improving = _Improving(job, self._version, case)
@@ -480,7 +480,7 @@ class AgentCore:
     def _weigh(self, question: _Improving, improved: Improved) -> None:
         """Take a better order, or leave it: by the oracle, the contract and what the driver has said."""
         self._asked_in_vain = (self._now.domain_ms, question.case.trouble.weighted_s)
-        self._has_news = ""
+        self._news = News()
         proposal = proposal_of(question.case, improved)
         if proposal is None:
             self.refused["OrderNotAllowed"] += 1
@@ -560,6 +560,7 @@ class AgentCore:
             **self._round.parts(),
             **self._access.parts(),
             ("day", "said"): self._said,
+            ("day", "news"): self._news if self._news.of else None,
             **self._chain.parts(),
             ("agent", "place"): self._remembered,
         }

@@ -146,6 +146,12 @@ class SaidToHub(msgspec.Struct, frozen=True):
     risks: dict[StopId, str] = {}
 
 
+class News(msgspec.Struct, frozen=True):
+    """What has changed since the kernel was last asked, and in whose name it is to be asked; empty when nothing has."""
+
+    of: str = ""
+
+
 class Answered(msgspec.Struct, frozen=True):
     """What the page was answered under one idempotency key."""
 

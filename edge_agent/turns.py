@@ -178,13 +178,18 @@ def change_seen(day: Day) -> Day:
 
 
 def change_refused(day: Day, change: Change, now_ms: EpochMs) -> Day:
-    """The order the driver last agreed to comes back, for what of it is still to come."""
+    """The order the driver last agreed to comes back, for what of it is still to come.
+
+    Work that came since is not the driver's to refuse: it stays, behind the stop it was put behind.
+    """
     to_come = set(day.shown)
-    former = tuple(stop_id for stop_id in change.before if stop_id in to_come)
-    missing = tuple(stop_id for stop_id in day.shown if stop_id not in former)
+    order = [stop_id for stop_id in change.before if stop_id in to_come]
+    for place, stop_id in enumerate(day.shown):
+        if stop_id not in order:
+            order.insert(order.index(day.shown[place - 1]) + 1 if place else 0, stop_id)
     return msgspec.structs.replace(
         day,
-        shown=_first(former + missing, under_way(day)),
+        shown=_first(tuple(order), under_way(day)),
         before_override=(),
         change=None,
         refused=(*lately_refused(day, now_ms), Refused(now_ms, change.new_arcs)),

@@ -6,8 +6,17 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from edge_agent.dialogue import ChangeSaid, ShiftSaid
+from edge_agent.outlook import Improve
 from shared.contracts import LegTimes
-from shared.messages import AmendmentTaken, EstimatesMoved, HeadingTo, Resequenced, RoadsChanged, WorkAmended
+from shared.messages import (
+    AmendmentTaken,
+    ChangeAnswered,
+    EstimatesMoved,
+    HeadingTo,
+    Resequenced,
+    RoadsChanged,
+    WorkAmended,
+)
 from shared.quantities import EpochMs, TimeWindow
 from shared.work import Stop, StopId
 from tests.agents import MINUTE_MS, MORNING_MS, Rig, place, plan_of, row_of_houses, stop
@@ -186,12 +195,30 @@ def test_roads_may_change_after_an_amendment() -> None:
     assert "refused_RoadsNotNewer" not in rig.core.counters()
 
 
-def test_a_refused_amendment_change_puts_the_order_back_and_keeps_the_work() -> None:
+def test_a_driver_may_refuse_the_order_a_wish_made_and_never_the_wish() -> None:
     rig = rig_of()
-    new = stop("n1", 1200.0, 30.0)
-    rig.hub(WorkAmended(1, stops=(new,), legs=legs_for(*HOUSES, new)))
-    assert rig.driver(ChangeSaid(rig.day["change"]["change_id"], "refused", "no")).status == 200
-    assert rig.shown == ["s1", "s2", "s3", "s4", "s5", "n1"]
+    new, later = stop("n1", 1200.0, 30.0), stop("s1", 400.0, 0.0, told=(120, 180))
+    rig.hub(WorkAmended(1, stops=(new, later), legs=legs_for(*HOUSES, new)))
+    change = rig.day["change"]
+    behind = change["after"][change["after"].index("n1") - 1]
+    assert rig.driver(ChangeSaid(change["change_id"], "refused", "no")).status == 200
+    assert [stop_id for stop_id in rig.shown if stop_id != "n1"] == ["s1", "s2", "s3", "s4", "s5"]
+    assert rig.shown[rig.shown.index("n1") - 1] == behind
+    work = rig.restarted().core._round.work
+    assert work is not None
+    assert (work.stops[StopId("s1")], work.stops[StopId("n1")]) == (later, new)
+    assert rig.events(ChangeAnswered)[-1].order == tuple(rig.shown)
+
+
+def test_a_restart_does_not_forget_that_the_kernel_is_to_be_asked() -> None:
+    rig = rig_of()
+    rig.does_jobs = False
+    rig.hub(WorkAmended(1, withdrawn=(StopId("s5"),)))
+    again = rig.restarted()
+    again.does_jobs = False
+    (look,) = again.step().jobs
+    (question,) = again.step(again.answer_to(look)).jobs
+    assert isinstance(question, Improve)
 
 
 def test_the_hub_hears_when_a_new_stop_will_be_served() -> None:

@@ -1,7 +1,9 @@
 """What each turn of the day makes of the order shown."""
 
+import msgspec
+
 from edge_agent import turns
-from edge_agent.memory import Day
+from edge_agent.memory import Change, Day
 from shared.quantities import EpochMs, Position
 from shared.work import Outcome, Proof, StopId, Visit
 
@@ -34,3 +36,9 @@ def test_one_override_after_another_moves_only_the_last() -> None:
 def test_a_visited_override_is_gone_and_the_rest_stays_in_order() -> None:
     assert served(heading(SHOWN, C), C).shown == (A, B, D)
     assert heading(served(heading(SHOWN, C), C), A).shown == (A, B, D)
+
+
+def test_a_refused_change_brings_the_order_back_and_leaves_new_work_where_it_was_put() -> None:
+    change = Change("c", EpochMs(1), "why", before=(A, C, D), after=(D, B, A, C))
+    day = turns.change_refused(msgspec.structs.replace(SHOWN, shown=(D, B, A, C), change=change), change, EpochMs(2))
+    assert day.shown == (A, C, D, B)
