@@ -56,7 +56,8 @@ window.waywarden = (() => {
     place.textContent = words;
     place.className = "on " + kind;
     clearTimeout(fading);
-    fading = setTimeout(() => { place.className = ""; }, kind === "bad" ? 9000 : 5000);
+    // As long as it takes to read: 15 letters a second at a glance, and twice that for what went wrong.
+    fading = setTimeout(() => { place.className = ""; }, Math.max(2000, 70 * words.length) * (kind === "bad" ? 2 : 1));
   }
   // What the agent says in English, in the driver's language where there are words for it.
   const problemWords = problem => {

@@ -169,7 +169,8 @@
   }
   function allDone() {
     const day = waywarden.day;
-    return [quiet("✓", t("all_done"), el("p", {}, t("back_to", { depot: day.depot ? day.depot.name : "" })), day.depot ? navigate({ ...day.depot, address: day.depot.name }) : null)];
+    return [quiet("✓", t("all_done"), el("p", {}, t("back_to", { depot: day.depot ? day.depot.name : "" })),
+      day.on_board ? el("p", { class: "back-load" }, many("on_board", day.on_board)) : null, day.depot ? navigate({ ...day.depot, address: day.depot.name }) : null)];
   }
   function ahead(stop) {
     return [el("section", { class: "ahead" }, el("p", { class: "kicker" }, t(waywarden.day.heading_to === stop.stop_id ? "on_the_way" : "next")),
@@ -218,12 +219,14 @@
     const first = after.findIndex((id, k) => id !== before[k]), isOtherOrder = first >= 0;
     const order = (isOtherOrder ? after.slice(first, first + 3) : []).map((id, k) => el("li", { "data-place": String(waywarden.day.done.length + first + k + 1),
       class: before[first + k] === id ? null : "moved" }, twoLines(addressOf(id))[0]));
+    // Work that was added has no former place: the order of the others is what can be kept.
+    const hasFormer = after.filter(id => before.includes(id)).some((id, k) => id !== before.filter(id => after.includes(id))[k]);
     const title = t(isOtherOrder ? "change_title" : "change_same_order");
     return el("section", { class: "word-card", "aria-label": title },
       el("h2", {}, title, " ", el("span", { class: "figures" }, t("change_at", { time: clock(change.at_ms) }))),
       el("p", {}, cause), effect ? el("p", { class: "effect" }, effect) : null, isOtherOrder ? el("ol", {}, order) : null,
-      el("div", { class: isOtherOrder ? "pair" : "actions" }, isOtherOrder ? button(t("change_refused"), () => refuse(change), { "data-at": "refuse" }) : null,
-        button(t("change_seen"), () => seen(change), { class: isOtherOrder ? "go" : "go grow", "data-at": "seen" })));
+      el("div", { class: hasFormer ? "pair" : "actions" }, hasFormer ? button(t("change_refused"), () => refuse(change), { "data-at": "refuse" }) : null,
+        button(t("change_seen"), () => seen(change), { class: hasFormer ? "go" : "go grow", "data-at": "seen" })));
   }
   // At a door the door comes first: the change is one line there, and the rest of it a touch away.
   const changeLine = change => el("button", { type: "button", class: "word-line", "data-at": "change", onclick: () =>
@@ -360,7 +363,9 @@
     document.body.classList.toggle("is-moving", isMoving());
     document.body.classList.toggle("is-locked", isLocked);
     place("top").replaceChildren(...head().filter(Boolean));
-    if (isLocked) { if (isForced || !place("code")) place("day").replaceChildren(gate()); }
+    if (isLocked) {
+      if (isForced || !place("code")) { place("day").replaceChildren(gate()); place("code").focus({ preventScroll: true }); }
+    }
     else if (waywarden.day) place("day").replaceChildren(...content().flat().filter(Boolean));
     else place("day").replaceChildren(quiet("…", t(isAway ? "no_contact" : "starting"), isAway ? el("p", {}, t("agent_restarting")) : null));
     place("dock").replaceChildren(...dock());

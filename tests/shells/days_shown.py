@@ -69,7 +69,7 @@ STATES: dict[str, dict[str, Any]] = {
     "here, alone": at(STOPS[0], link_is_up=False, scans=STOPS[0]["parcels"][:1]),
     "here, many parcels": at(STOPS[2], change=CHANGE),
     "on a break": {"shift": "on_break"},
-    "all done": {"stops": []},
+    "all done": {"stops": [], "on_board": 3},
     "ended": {"shift": "ended"},
 }
 

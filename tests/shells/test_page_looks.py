@@ -146,6 +146,7 @@ def test_axe_finds_nothing_wrong_with_the_gate(started: tuple[Playwright, Browse
     phone = a_phone(started[1])
     tab = phone.new_page()
     tab.goto(locked.url)
+    expect(tab.get_by_label("Shift code, 6 digits")).to_be_focused()
     assert violations(tab) == []
     phone.close()
     locked.page.stop()
@@ -188,6 +189,50 @@ def test_a_change_that_leaves_the_order_offers_no_other(tab: Tab, stage: Stage) 
     is_same = tab.get_by_role("region", name="Changed, order as before")
     assert is_same.get_by_role("button").all_inner_texts() == ["All right"]
     assert is_same.get_by_role("listitem").count() == 0
+
+
+def test_work_that_was_added_offers_no_order_without_it(tab: Tab, stage: Stage) -> None:
+    show(tab, stage, {"change": {**CHANGE, "before": ["s1", "s2", "s3", "s5", "s6"], "after": CHANGE["before"]}})
+    is_more = tab.get_by_role("region", name="New order")
+    assert is_more.get_by_role("button").all_inner_texts() == ["All right"]
+    assert is_more.get_by_role("listitem").all_inner_texts() == [
+        "Mannerheimintie 5",
+        "Fredrikinkatu 42",
+        "Sturenkatu 8",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("language", "said"),
+    [
+        ("en", "3 parcels go back to the depot"),
+        ("fi", "3 pakettia palaa terminaaliin"),
+        ("sv", "3 paket går tillbaka till depån"),
+    ],
+)
+def test_who_drives_home_is_told_what_goes_back(tab: Tab, stage: Stage, language: str, said: str) -> None:
+    show(tab, stage, {"stops": [], "on_board": 3}, language=language)
+    expect(tab.get_by_text(said)).to_be_visible()
+    show(tab, stage, {"stops": [], "on_board": 0}, language=language)
+    expect(tab.get_by_text(said[2:])).to_have_count(0)
+
+
+COVERED = """() => {
+  const word = document.getElementById('word').getBoundingClientRect();
+  const lies = box => word.left < box.right && box.left < word.right && word.top < box.bottom && box.top < word.bottom;
+  const onScreen = word.left >= 0 && word.right <= innerWidth && word.top >= 0 && word.bottom <= innerHeight;
+  return [...document.querySelectorAll('header *, footer, footer *')].filter(e => lies(e.getBoundingClientRect()))
+    .map(e => e.textContent).concat(onScreen ? [] : ['beyond the screen']);
+}"""
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("name", ["next", "here, alone", "moving", "all done"])
+def test_a_word_of_thanks_covers_neither_head_nor_buttons(tab: Tab, stage: Stage, size: str, name: str) -> None:
+    show(tab, stage, STATES[name], {"link_is_up": False}, size=size)
+    tab.evaluate("waywarden.word('Noted here. It is sent when the van is in reach.')")
+    assert tab.evaluate(COVERED) == []
+    expect(tab.locator("#word")).to_be_hidden()
 
 
 def test_at_a_door_a_change_is_one_line_until_it_is_touched(tab: Tab, stage: Stage) -> None:

@@ -193,9 +193,9 @@ class Screens:
         self._count = 0
 
     def keep(self, tab: Any, name: str) -> None:
-        """What this tab shows now; the driver's without the word of thanks that lies over it for a moment."""
+        """What this tab shows now."""
         if self._folder:
             self._count += 1
             if "/t/" in tab.url and not name.endswith("answered"):
                 tab.evaluate("scrollTo(0, 0)")
-            tab.screenshot(path=Path(self._folder) / f"{self._count:02d}-{name}.png", style="#word { display: none }")
+            tab.screenshot(path=Path(self._folder) / f"{self._count:02d}-{name}.png")
