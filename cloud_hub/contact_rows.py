@@ -7,10 +7,9 @@ the driver's eyes garbled, or is longer than anybody reads at a door, refuses th
 import re
 from collections.abc import Mapping
 
-from cloud_hub.contacts import LANGUAGES, Channel, Customer, Language, Wishes
+from cloud_hub.contacts import LANGUAGES, LONGEST_AT_THE_DOOR, Channel, Customer, Language, Wishes
 from cloud_hub.order_rows import OrderIn, RowWrong
 
-LONGEST_AT_THE_DOOR = {"door_code": 40, "safe_place": 200, "neighbour": 200, "note": 500}
 LONGEST_NAME = 100
 LONGEST_EMAIL = 254
 """RFC 5321, 4.5.3.1.3, less the angle brackets."""

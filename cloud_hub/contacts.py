@@ -41,6 +41,10 @@ NextStep = Literal["", "today", "tomorrow", "locker", "locker_ready", "return"]
 """
 
 
+LONGEST_AT_THE_DOOR = {"door_code": 40, "safe_place": 200, "neighbour": 200, "note": 500}
+"""Characters of what helps at the door, whoever says it, shop or customer; a driver reads it at arm's length."""
+
+
 class Wishes(msgspec.Struct, frozen=True):
     """What the customer said about the door, for this and every later order; "" and False for nothing said."""
 

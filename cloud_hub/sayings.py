@@ -11,11 +11,9 @@ from datetime import date
 
 import msgspec
 
+from cloud_hub.contacts import LONGEST_AT_THE_DOOR
 from shared.quantities import EpochMs, TimeWindow
 from shared.work import OrderId
-
-LONGEST = {"safe_place": 120, "neighbour": 80, "door_code": 24}
-"""Characters; a driver reads it at arm's length."""
 
 _CLOCK = re.compile(r"([01]?\d|2[0-3])[:.]([0-5]\d)")
 _CODE = re.compile(r"[\w#*+\- ]+")
@@ -129,9 +127,9 @@ def read_wish(
     if kind == "not_home_until":
         return NotHomeUntil(_instant(form.get("until", ""), instant))
     if kind == "safe_place":
-        return SafePlace(_words(form.get("where", ""), LONGEST[kind]), is_for_next)
+        return SafePlace(_words(form.get("where", ""), LONGEST_AT_THE_DOOR[kind]), is_for_next)
     if kind == "neighbour":
-        return Neighbour(_words(form.get("who", ""), LONGEST[kind]), is_for_next)
+        return Neighbour(_words(form.get("who", ""), LONGEST_AT_THE_DOOR[kind]), is_for_next)
     if kind == "door_code":
         return DoorCode(_code(form.get("code", "")), is_for_next)
     if kind == "other_day":
@@ -156,7 +154,7 @@ def _words(text: str, longest: int) -> str:
 
 
 def _code(text: str) -> str:
-    code = _words(text, LONGEST["door_code"])
+    code = _words(text, LONGEST_AT_THE_DOOR["door_code"])
     if code and not _CODE.fullmatch(code):
         raise WishGarbled("a door code holds letters, digits, spaces and # * + -")
     return code

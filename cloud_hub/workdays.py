@@ -23,6 +23,10 @@ class Workdays:
         local = self._local(instant_ms)
         return local.hour + local.minute / 60
 
+    def is_worked(self, day: date) -> bool:
+        """Whether work is done on this day."""
+        return day.isoweekday() in self._working_days
+
     def at_hour(self, instant_ms: int, hour: int) -> int:
         """This hour of the instant's own day, in epoch ms; 24 is the next midnight."""
         midnight = datetime.combine(self.day(instant_ms), datetime.min.time())
@@ -33,7 +37,7 @@ class Workdays:
         while True:
             day += timedelta(days=1)
             moved = self.on(hours, day)
-            if day.isoweekday() in self._working_days and moved.opens_ms > now_ms:
+            if self.is_worked(day) and moved.opens_ms > now_ms:
                 return moved
 
     def on(self, window: TimeWindow, day: date) -> TimeWindow:

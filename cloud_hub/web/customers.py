@@ -5,8 +5,8 @@ from typing import Annotated, Any
 import msgspec
 from fastapi import APIRouter, Body, Path, Query
 
-from cloud_hub.contact_rows import LONGEST_AT_THE_DOOR, LONGEST_NAME, email_in, phone_in
-from cloud_hub.contacts import Channel, Customer, Language, NoticeKind, Wishes
+from cloud_hub.contact_rows import LONGEST_NAME, email_in, phone_in
+from cloud_hub.contacts import LONGEST_AT_THE_DOOR, Channel, Customer, Language, NoticeKind, Wishes
 from cloud_hub.events import CustomerSaid, OptOutSaid, Receipt
 from cloud_hub.links import PATH, LinkExpired, LinkWrong
 from cloud_hub.web.desk import Desk

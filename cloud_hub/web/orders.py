@@ -8,6 +8,7 @@ from fastapi.concurrency import run_in_threadpool
 from cloud_hub.web.counter import correct_order, take_orders
 from cloud_hub.web.desk import Desk
 from cloud_hub.web.forms import Json, documented, found, missing
+from cloud_hub.web.needs import waiting_for_people
 from cloud_hub.web.picture import Picture
 from cloud_hub.web.problems import Problem
 
@@ -96,6 +97,14 @@ def orders_pages(desk: Desk, picture: Picture) -> APIRouter:
     @router.get("/api/orders/doubtful", summary="Orders that wait for somebody to say where they go")
     def doubtful() -> Json:
         return Json(picture.orders("doubtful"))
+
+    @router.get(
+        "/api/needs-you",
+        summary="Orders that wait for a person, and why",
+        description="Doubtful ones, and those whose last visit failed without anything that follows.",
+    )
+    def needs_you() -> Json:
+        return Json(waiting_for_people(picture))
 
     @router.get("/api/orders/{order_id}", summary="One order", responses=missing("order"))
     def one_order(order_id: str) -> Json:

@@ -3,6 +3,7 @@
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
+import msgspec
 import pytest
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -11,6 +12,7 @@ from cloud_hub.fleet import Order
 from cloud_hub.sayings import DoorCode, Neighbour, SafePlace, Wish, WishSaid
 from cloud_hub.storage.embedded import EmbeddedStore, EmbeddedTelemetry
 from cloud_hub.undone import PATIENCE_MS
+from cloud_hub.web.needs import waiting_for_people
 from cloud_hub.web.picture import Picture
 from cloud_hub.web.track import view as view_module
 from cloud_hub.web.track.view import View, still_holds, view
@@ -26,12 +28,18 @@ ONE = StopId("stop-1")
 TO_LOCKER = StopId("stop-1.2")
 
 
-def shown(hub: Driven, folder: Path) -> View:
-    """The first order's page, from a store with the hub's rows in it."""
+def picture_of(hub: Driven, folder: Path) -> Picture:
+    """A store with the hub's rows in it."""
+    folder.mkdir(exist_ok=True)
     store, telemetry = EmbeddedStore(folder / "hub.db"), EmbeddedTelemetry(folder / "telemetry.db")
     rooms = ("orders", "stops", "promises", "agents", "said_wishes", "estimates", "customers")
     store.commit([Row(room, key, doc) for room in rooms for key, doc in hub.rooms.get(room, {}).items()])
-    return view(Picture(store, telemetry), OrderId("order-1"), at(hub.hour))
+    return Picture(store, telemetry)
+
+
+def shown(hub: Driven, folder: Path) -> View:
+    """The first order's page."""
+    return view(picture_of(hub, folder), OrderId("order-1"), at(hub.hour))
 
 
 def drawn(page: View) -> str:
@@ -61,6 +69,25 @@ def test_who_was_never_reached_sees_that_and_the_other_day(tmp_path: Path) -> No
     assert [attempt.outcome for attempt in page.earlier] == ["not_reached"]
 
 
+def test_where_the_page_says_somebody_looks_at_it_a_person_finds_it_in_the_list(tmp_path: Path) -> None:
+    hub = Driven()
+    sold = order(1)
+    assert sold.stop is not None
+    fetched = msgspec.structs.replace(sold, stop=msgspec.structs.replace(sold.stop, service="collection"))
+    hub.take(OrdersHanded((fetched,)))
+    hub.plan([fetched], [10.0])
+    hub.hour = 10.0
+    hub.say(PlanTaken(1), ShiftChanged("begun"))
+    assert waiting_for_people(picture_of(hub, tmp_path / "before")) == []
+    hub.say(visit(ONE, Outcome.REFUSED))
+    page = shown(hub, tmp_path / "after")
+    assert (page.phase, page.next_step) == ("missed", "person")
+    assert "Somebody is looking at it" in drawn(page)
+    (waits,) = waiting_for_people(picture_of(hub, tmp_path / "list"))
+    assert waits["order_id"] == "order-1"
+    assert waits["why"].startswith("its last visit ended 'refused'")
+
+
 def test_a_parcel_bound_for_a_locker_says_so_and_then_where_it_lies(tmp_path: Path) -> None:
     hub = Driven(lockers=(KIOSK,))
     hub.take(OrdersHanded((order(1),)))
@@ -72,7 +99,6 @@ def test_a_parcel_bound_for_a_locker_says_so_and_then_where_it_lies(tmp_path: Pa
     hub.take(legs_for(hub.wanted(AmendedLegTimesWanted)[0]))
     (command,) = [command for command in hub.commands() if isinstance(command, WorkAmended)]
     hub.say(AmendmentTaken(command.plan_version, (TO_LOCKER,), (), (StopId("stop-2"), TO_LOCKER)))
-    (tmp_path / "before").mkdir()
     before = shown(hub, tmp_path / "before")
     hub.say(visit(TO_LOCKER, Outcome.DELIVERED_TO_LOCKER))
     after = shown(hub, tmp_path)

@@ -18,6 +18,7 @@ from cloud_hub.promises import Promise
 from cloud_hub.web.track import view as views
 from cloud_hub.web.track.town import HEIGHT, WIDTH, Town
 from cloud_hub.web.track.words import Words, chosen, strings
+from cloud_hub.workdays import Workdays
 from shared.citymap import CityMap, shipped_city
 from shared.messages import Estimate
 from shared.quantities import EpochMs, Position, TimeWindow, metres_between
@@ -57,7 +58,7 @@ def test_every_string_the_page_asks_for_is_there() -> None:
     [
         ("outcome.", ["not_reached", *(outcome.value for outcome in Outcome)]),
         ("why.", [why for why in get_args(Why) if why] + ["first", "later"]),
-        ("next.", [step for step in get_args(NextStep) if step] + ["person"]),
+        ("next.", [step for step in get_args(NextStep) if step] + ["person", "deciding"]),
         ("said.", ["not_home_until", "safe_place", "neighbour", "other_day", "door_code", "on_its_way.yes"]),
         ("gone.", ["404", "410", "503"]),
     ],
@@ -128,11 +129,18 @@ def test_how_sure_counts_a_van_that_is_early_as_waiting_for_the_slot() -> None:
     assert views.how_sure(msgspec.structs.replace(promise, slot=window(8, 17)), early) < 40
 
 
-def test_the_days_offered_are_the_next_ones_without_a_sunday() -> None:
+@pytest.mark.parametrize(
+    ("working_days", "offered"),
+    [((1, 2, 3, 4, 5), (4, 5, 6, 9, 10, 11)), ((1, 2, 3, 4, 5, 6), (4, 5, 6, 7, 9, 10)), ((2,), (10,))],
+    ids=["no Saturday", "Saturdays too", "Tuesdays"],
+)
+def test_the_days_offered_are_those_on_which_work_is_done(
+    working_days: tuple[int, ...], offered: tuple[int, ...]
+) -> None:
     visit = order(1, window(9, 17)).stop
     assert visit is not None
-    days = views.days_offered(visit, at(10), HELSINKI)
-    assert [day.isoformat() for day in days[:5]] == [f"2026-03-0{day}" for day in (4, 5, 6, 7, 9)]
+    days = views.days_offered(visit, at(10), Workdays("Europe/Helsinki", working_days))
+    assert [day.isoformat() for day in days] == [f"2026-03-{day:02d}" for day in offered]
 
 
 def test_the_same_hours_are_meant_on_a_day_of_another_clock() -> None:

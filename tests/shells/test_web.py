@@ -91,6 +91,7 @@ def test_a_doubtful_order_waits_for_a_person_whose_answer_is_remembered(hub: Hub
     assert taken["accepted"] == []
     assert [doubt["order_id"] for doubt in taken["doubtful"]] == ["D-1"]
     assert "D-1" in {waiting["order_id"] for waiting in hub.get("/api/orders/doubtful")}
+    assert "D-1" in {waiting["order_id"] for waiting in hub.get("/api/needs-you")}
     said = {"lat": 60.1699, "lon": 24.9410, "by": "anna"}
     corrected = hub.http.post("/api/orders/D-1/correction", json=said)
     assert corrected.json()["state"] == "accepted"

@@ -8,12 +8,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloud_hub.contacts import Customer
+from cloud_hub.contacts import LONGEST_AT_THE_DOOR, Customer
 from cloud_hub.events import Answer, Notice, OrdersHanded
 from cloud_hub.fleet import Order, StopRecord
 from cloud_hub.promises import Promise, Rule
 from cloud_hub.sayings import (
-    LONGEST,
     DoorCode,
     Neighbour,
     NotHomeUntil,
@@ -331,8 +330,8 @@ def test_a_form_is_read_as_a_wish() -> None:
         ({"wish": "not_home_until", "until": "noon" * 9000}, WishGarbled),
         ({"wish": "other_day", "day": "2026-02-30"}, WishGarbled),
         ({"wish": "door_code", "code": "<b>1</b>"}, WishGarbled),
-        ({"wish": "safe_place", "where": "x" * 121}, WishTooLong),
-        ({"wish": "neighbour", "who": "x" * 81}, WishTooLong),
+        ({"wish": "safe_place", "where": "x" * 201}, WishTooLong),
+        ({"wish": "neighbour", "who": "x" * 201}, WishTooLong),
     ],
 )
 def test_what_is_no_wish_is_refused_by_name(form: dict[str, str], refusal: type[WishRefused]) -> None:
@@ -347,7 +346,7 @@ def test_any_form_is_a_bounded_wish_or_a_named_refusal(form: dict[str, str]) -> 
     except WishRefused:
         return
     words = [word for word in msgspec.structs.astuple(wish) if isinstance(word, str)]
-    assert all(len(word) <= max(LONGEST.values()) and word == clean(word) for word in words)
+    assert all(len(word) <= max(LONGEST_AT_THE_DOOR.values()) and word == clean(word) for word in words)
 
 
 @given(st.text())

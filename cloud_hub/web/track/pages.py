@@ -22,11 +22,11 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 from markupsafe import Markup
 from prometheus_client import Counter
 
-from cloud_hub.contacts import CHANNELS, LANGUAGES, NOTICE_KINDS, Customer, Language
+from cloud_hub.contacts import CHANNELS, LANGUAGES, LONGEST_AT_THE_DOOR, NOTICE_KINDS, Customer, Language
 from cloud_hub.events import OptOutSaid
 from cloud_hub.fleet import Order
 from cloud_hub.links import PATH, LinkExpired, Links, LinkWrong
-from cloud_hub.sayings import LONGEST, SaidWish, WishRefused, WishSaid, read_wish
+from cloud_hub.sayings import SaidWish, WishRefused, WishSaid, read_wish
 from cloud_hub.web.desk import Desk
 from cloud_hub.web.forms import Json, found, missing, read
 from cloud_hub.web.picture import Picture
@@ -36,6 +36,7 @@ from cloud_hub.web.track.town import Town
 from cloud_hub.web.track.view import Gone, View
 from cloud_hub.web.track.words import NAMES, Words, chosen
 from cloud_hub.wishes import LEAST_LEFT_MS, last_visit
+from cloud_hub.workdays import Workdays
 from shared.logs import log, told
 from shared.work import OrderId
 
@@ -68,6 +69,7 @@ class Track:
         self.picture = picture
         self.links = links
         self.zone = ZoneInfo(desk.settings.zone)
+        self._workdays = Workdays(desk.settings.zone, desk.settings.redelivery.working_days)
         self._town = Town(desk.roads.city)
         desk.feed.when_forgotten(self._town.forget)
         self._style = Markup((HERE / "templates" / "page.css").read_text("utf-8"))
@@ -149,12 +151,12 @@ class Track:
 
     def _parts(self, shown: View, words: Words) -> dict[str, Any]:
         visit, now_ms = shown.visit, self.desk.clock.now_ms()
-        days = () if visit is None else views.days_offered(visit, now_ms, self.zone)
+        days = () if visit is None else views.days_offered(visit, now_ms, self._workdays)
         return {
             "v": shown,
             "sold": None if visit is None else (self._sold(shown.order_id) or visit).slot,
             "days": [(day.isoformat(), words.called(day)) for day in days],
-            "longest": LONGEST,
+            "longest": LONGEST_AT_THE_DOOR,
             "least_left_ms": LEAST_LEFT_MS,
             "answers": [_answered(said, shown, words) for said in shown.said],
             "channels": _channels(shown.customer),

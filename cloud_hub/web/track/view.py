@@ -15,8 +15,10 @@ from cloud_hub.fleet import AgentRecord, EstimatesHeard, Order, StopRecord
 from cloud_hub.lockers import is_at_locker
 from cloud_hub.promises import Promise, Telling
 from cloud_hub.sayings import DoorCode, Neighbour, NotHomeUntil, OtherDay, SafePlace, SaidWish, wish_id
+from cloud_hub.web.needs import why_person
 from cloud_hub.web.picture import Picture
 from cloud_hub.wishes import NEEDS_A_PERSON, last_visit
+from cloud_hub.workdays import Workdays
 from shared.messages import Estimate
 from shared.quantities import EpochMs, Position, TimeWindow, metres_between
 from shared.work import AgentId, OrderId, Outcome, Stop, StopId, Visit
@@ -36,7 +38,9 @@ GRID_M = 50.0
 METRES_PER_DEGREE = 111_195.0
 
 DAYS_OFFERED = 6
-SUNDAY = 6
+FARTHEST_DAY = 13
+"""Days ahead that are offered at most: a parcel is kept for two weeks."""
+
 MOST_SHOWN = 8
 """Windows shown, the newest."""
 
@@ -139,7 +143,7 @@ def view(picture: Picture, order_id: OrderId, now_ms: int) -> View:
         silent_since_ms=_silent_since(picture, agent, now_ms) if phase in ON_ITS_ROUTE else None,
         outcome="" if ended is None else ended.outcome.value,
         ended_ms=None if ended is None else ended.arrived_ms,
-        next_step="return" if order.state == "returning" else record.next_step,
+        next_step=_next_step(order, record),
         earlier=_earlier(picture, order, visit.stop_id),
         tellings=() if promise is None else _tellings(picture, promise),
         said=_said(picture, order_id),
@@ -164,11 +168,11 @@ def rounded(position: Position) -> Position:
     return Position(round(round(position.lat / step) * step, 6), round(round(position.lon / step / 2) * step * 2, 6))
 
 
-def days_offered(visit: Stop, now_ms: int, zone: ZoneInfo) -> tuple[date, ...]:
-    """The next days on which the visit could be instead; nobody drives on Sundays."""
-    last = max(_local(visit.slot.opens_ms, zone), _local(EpochMs(now_ms), zone)).date()
-    days = (last + timedelta(days=ahead) for ahead in range(1, DAYS_OFFERED + 2))
-    return tuple(day for day in days if day.weekday() != SUNDAY)[:DAYS_OFFERED]
+def days_offered(visit: Stop, now_ms: int, workdays: Workdays) -> tuple[date, ...]:
+    """The next working days on which the visit could be instead."""
+    last = max(workdays.day(visit.slot.opens_ms), workdays.day(now_ms))
+    days = (last + timedelta(days=ahead) for ahead in range(1, FARTHEST_DAY + 1))
+    return tuple(day for day in days if workdays.is_worked(day))[:DAYS_OFFERED]
 
 
 def slot_on(sold: TimeWindow, day: date, zone: ZoneInfo) -> TimeWindow:
@@ -218,6 +222,13 @@ def _phase(record: StopRecord, ended: Visit | None, promise: Promise | None) -> 
     if record.is_leaving or promise is None:
         return "waiting"
     return {"heading": "under_way", "arrived": "at_the_door"}.get(record.state, "planned")
+
+
+def _next_step(order: Order, record: StopRecord) -> str:
+    """How it goes on: a step, `deciding`, or `person` when nothing follows by itself."""
+    if order.state == "returning":
+        return "return"
+    return "person" if why_person(order, record) else record.next_step
 
 
 def _stops_before(agent: AgentRecord | None, stop_id: StopId) -> int | None:
