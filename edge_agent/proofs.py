@@ -15,12 +15,12 @@ from shared.steps import Row, Saved
 from shared.work import StopId
 
 ROOM = "objects"
-MOST_BYTES = 8_000_000
-"""What waits on board at most, in memory too: an agent has 96 MB and takes 86 of them for itself.
+MOST_BYTES = 5_000_000
+"""What waits on board at most, in memory too: an agent has 96 MB and takes 90 of them for itself.
 
-Enough for a day without a network: some 25 photographs of 250 KB, which few stops need, and 200 signatures of 10.
+Without a network that is 14 photographs of 250 KB, which few stops need, and 150 signatures of 10 KB.
 """
-KEPT_FOR_SIGNATURES = 2_000_000
+KEPT_FOR_SIGNATURES = 1_500_000
 """Photographs leave this much: a delivery may need a signature, none needs a photograph."""
 PIECE_BYTES = 49_152
 """65 KB on the wire, as base64."""
