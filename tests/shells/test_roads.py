@@ -137,7 +137,7 @@ def test_the_ways_of_a_drive_come_in_driven_order() -> None:
 
 def test_stops_off_the_map_are_named() -> None:
     stops = [stop("near", DOORS[0]), stop("oslo", Position(59.91, 10.75)), stop("nowhere", Position(float("nan"), 0.0))]
-    with pytest.raises(StopsUnreachable, match="2 of 4 places are off the map: [a-z0-9 ,-]+$") as refusal:
+    with pytest.raises(StopsUnreachable, match=r"2 of 4 places are off the map: [a-z0-9 ,-]+$") as refusal:
         ROADS.leg_times(DEPOT, stops, 0, 3_600_000, ZONE)
     assert refusal.value.names == ("oslo", "nowhere")
 
