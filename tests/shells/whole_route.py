@@ -198,4 +198,6 @@ class Screens:
             self._count += 1
             if "/t/" in tab.url and not name.endswith("answered"):
                 tab.evaluate("scrollTo(0, 0)")
+            # A word of thanks lies over the list for two seconds; that is no picture of the day.
+            tab.locator("#word:not(.on), body:not(:has(#word))").first.wait_for(state="attached")
             tab.screenshot(path=Path(self._folder) / f"{self._count:02d}-{name}.png")
