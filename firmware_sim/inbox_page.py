@@ -17,6 +17,7 @@ article { border: 1px solid #8888; border-radius: .5rem; padding: .75rem 1rem; m
 header { display: flex; gap: .75rem; align-items: baseline; flex-wrap: wrap }
 .channel { font-size: .8rem; border: 1px solid currentColor; border-radius: 1rem; padding: 0 .5rem }
 pre { white-space: pre-wrap; overflow-wrap: anywhere; font: inherit; margin: .5rem 0 }
+a { overflow-wrap: anywhere }
 iframe { width: 100%; height: 24rem; border: 1px solid #8888; background: #fff }
 """
 

@@ -180,7 +180,9 @@ def _vans(desk: Desk, picture: Picture, at_ms: int) -> tuple[list[VanFacts], int
     vehicles = picture.all("vehicles", Vehicle)
     out = [agent for agent in picture.all("agents", AgentRecord).values() if agent.begun_ms is not None]
     heard = [desk.telemetry.latest(agent.agent) for agent in out if agent.ended_ms is None]
-    until_ms = min((latest["odometer_km"][0] for latest in heard if "odometer_km" in latest), default=at_ms)
+    # Before the first batch nothing is known of any kilometre, and the twin is asked for none either.
+    begun_ms = min((agent.begun_ms for agent in out if agent.begun_ms is not None and heard), default=at_ms)
+    until_ms = min((latest["odometer_km"][0] for latest in heard if "odometer_km" in latest), default=begun_ms)
     return [_van(desk, agent, vehicles.get(agent.agent), at_ms, until_ms) for agent in out], until_ms
 
 

@@ -136,7 +136,7 @@ class Screen:
             Layout(self._beside_the_twin(), size=5),
             Layout(self._vans(), size=len(VANS) + 3),
             Layout(name="story"),
-            Layout(self._footing(), size=7),
+            Layout(self._footing(), size=8),
         )
         layout["story"].split_row(Layout(self._story(), ratio=3), Layout(self._windows(), ratio=2))
         return layout
@@ -235,7 +235,9 @@ class Screen:
             for van, ports in self._stage.ports.items()
         )
         tracking = f"tracking page of {self._tracked}: {self._tracking}" if self._tracking else "no tracking page yet"
-        return Panel(Group(Text(self._last_words, "bold"), Text(f"{keys}\ndrivers' pages: {pages}\n{tracking}", "dim")))
+        board = f"board with the codes: {self._stage.board_page}"
+        lines = f"{keys}\ndrivers' pages: {pages}\n{board}\n{tracking}"
+        return Panel(Group(Text(self._last_words, "bold"), Text(lines, "dim")))
 
     def _time(self, at_ms: int) -> str:
         return datetime.fromtimestamp(at_ms / 1000, self._zone).strftime("%H:%M")

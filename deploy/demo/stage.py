@@ -112,6 +112,11 @@ class Stage:
         """The depot's screen, for programs."""
         return f"{self.hub_url}/api/depots/{DEPOT}/board"
 
+    @property
+    def board_page(self) -> str:
+        """The depot's screen, for people."""
+        return f"{self.hub_url}/depots/{DEPOT}"
+
     def figures(self) -> tuple[DayFigures, DayFigures]:
         """What our day and the twin's came to so far, at one instant and the same kilometres' one. Raises httpx errors,
         also while the twin has no plan yet.

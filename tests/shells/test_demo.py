@@ -31,6 +31,7 @@ def test_the_demo_proves_the_main_job(tmp_path: Path) -> None:
     assert report["notice"]["window"]
     assert report["figures"]["ours"]["visits"] > 0
     assert report["figures"]["twin"]["visits"] > 0
+    assert min(report["figures"]["due"].values()) >= 3
     assert any("twin" in line for line in report["figures"]["headline"])
     assert len(set(report["processes"].values())) == 13
 

@@ -9,6 +9,8 @@ from axe_playwright_python.sync_playwright import Axe  # type: ignore[import-unt
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
 from deploy.stack import Stack
+from firmware_sim import inbox_page
+from firmware_sim.inbox_page import Shown
 from shared import topics
 from shared.messages import Arrived, HeadingTo, PlanTaken, ShiftChanged, Visited
 from shared.quantities import EpochMs
@@ -159,3 +161,12 @@ def test_a_closed_link_and_a_refusal_bar_nobody_either(browser: Browser, way: Wa
     page.locator("details[open] button").click()
     expect(page.locator("#said")).to_contain_text("Not possible.")
     assert Axe().run(page).violations_count == 0
+
+
+def test_the_demos_inbox_fits_a_telephone_whatever_is_linked(browser: Browser) -> None:
+    link = f"http://127.0.0.1:40000/t/{'A' * 60}.{'b' * 22}"
+    message = Shown(1_772_532_000_000, "sms", "+358401234567", "", "", f"Follow: {link}", "")
+    page = browser.new_page(viewport={"width": 390, "height": 844})
+    page.set_content(inbox_page.page([message], 7200))
+    assert page.evaluate("document.documentElement.scrollWidth") == 390
+    page.close()

@@ -103,6 +103,7 @@ def test_a_parcel_bound_for_a_locker_says_so_and_then_where_it_lies(tmp_path: Pa
     hub.say(visit(TO_LOCKER, Outcome.DELIVERED_TO_LOCKER))
     after = shown(hub, tmp_path)
     assert (before.phase, before.locker, before.stops_before, before.van) == ("planned", KIOSK.name, None, None)
+    assert (before.tellings, after.tellings) == ((), ())
     assert (after.phase, after.locker, after.outcome) == ("done", KIOSK.name, "delivered_to_locker")
     assert "We take it to a parcel locker" in drawn(before)
     assert 'class="window"' not in drawn(before)

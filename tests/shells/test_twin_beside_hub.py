@@ -53,6 +53,8 @@ def test_a_hubs_day_and_its_twins_are_told_in_the_same_figures(hub: HubProcess, 
     ours = hub.get("/api/day/figures")
     assert (ours["visits"], ours["windows_kept"], ours["kept_pct"]) == (1, 1, 100.0)
     assert ours["failed_attempts"] == 1
+    # No telemetry has come, so no kilometre after the beginning is known, and the twin is asked for none either.
+    assert (ours["km"], ours["driven_until_ms"] < ours["at_ms"]) == (0.0, True)
     assert ours["working_h"] < 0.1
     assert ours["cost"]["next_attempts"] >= 0
     theirs = asked_until(twin, "/figures", lambda status, _: status == 200)

@@ -145,7 +145,7 @@ def view(picture: Picture, order_id: OrderId, now_ms: int) -> View:
         ended_ms=None if ended is None else ended.arrived_ms,
         next_step=_next_step(order, record),
         earlier=_earlier(picture, order, visit.stop_id),
-        tellings=() if promise is None else _tellings(picture, promise),
+        tellings=() if promise is None or is_at_locker(visit) else _tellings(picture, promise),
         said=_said(picture, order_id),
         customer=customer,
         needs_person=visit.service if visit.service in NEEDS_A_PERSON else "",
