@@ -80,6 +80,16 @@ class TwinVan:
         """How far the round is played."""
         return self._now_ms
 
+    @property
+    def ended_ms(self) -> int | None:
+        """When the van came home; None while it is out."""
+        return self._ended_ms
+
+    @property
+    def served(self) -> dict[str, Served]:
+        """The visits made so far, by stop, in the order made."""
+        return dict(self._served)
+
     def play(self, until_ms: int = NEVER_MS) -> None:
         """Play the round up to this instant, or to its end; an instant before the last changes nothing."""
         while self._now_ms < until_ms and not self.is_home:

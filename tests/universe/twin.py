@@ -1,18 +1,21 @@
-"""The same day without us: fixed routes, the first windows never changed, and the same luck.
+"""The same day without us: the demo's own twin on the first plans of a lived day, with the same mishaps.
 
 The vans drive the first plan in its planned order. The drivers are the same people and take their break where they
 like it, as in our day; streets close and lorries stand in the way at the same instants. Nobody strays: a fixed route
 is driven as it was printed, which is in the twin's favour.
 """
 
-from collections import deque
 from dataclasses import dataclass, field
 
+from firmware_sim import twin
+from firmware_sim.control import AnyCommand, CloseWay, Hold, Slow
 from firmware_sim.person import Errand
-from firmware_sim.vehicle import Served, Van
+from firmware_sim.twin import FirstPlan
+from firmware_sim.vehicle import Served
+from firmware_sim.wheel import Break, Gate
 from shared.contracts import Plan
 from shared.work import Stop
-from tests.universe.day import LAST_HOUR, befall, driver_of
+from tests.universe.day import LAST_HOUR
 from tests.universe.town import Mishap, Town
 
 
@@ -23,6 +26,28 @@ class TwinTrace:
     served: dict[str, Served] = field(default_factory=dict)
     metres: dict[str, float] = field(default_factory=dict)
     ended_ms: dict[str, int] = field(default_factory=dict)
+
+
+def drive_twin(town: Town, seed: int, plans: dict[str, Plan], mishaps: list[Mishap]) -> TwinTrace:
+    """Drive the twin of this day; `plans` are the first plans, `mishaps` what befell our own day, in time's order."""
+    first = [_first_plan(name, plan) for name, plan in sorted(plans.items())]
+    vans = twin.drive_twin(town.world(seed), town.luck(seed), first, until_ms=0)
+    for mishap in mishaps:
+        for van in vans:
+            van.play(mishap.at_ms)
+            # As in our own day: what befalls a van at home or in the depot's yard befalls nobody.
+            is_out = not van.is_home and van.state()["phase"] != "depot"
+            if mishap.van in (None, van.plan.agent) and (is_out or mishap.kind != "hold"):
+                van.befall(_command(mishap), mishap.at_ms)
+    last_ms = town.at(seed, LAST_HOUR)
+    trace = TwinTrace()
+    for van in vans:
+        van.play(last_ms)
+        trace.served |= van.served
+        trace.metres[van.plan.agent] = van.facts(last_ms, last_ms).metres
+        if van.ended_ms is not None:
+            trace.ended_ms[van.plan.agent] = van.ended_ms
+    return trace
 
 
 def errand_of(stop: Stop) -> Errand:
@@ -45,70 +70,24 @@ def errand_of(stop: Stop) -> Errand:
     )
 
 
-class _Round:
-    """One van on its fixed route."""
-
-    def __init__(self, van: Van, plan: Plan, break_lean: float) -> None:
-        self.van, self.plan = van, plan
-        self.left = deque(errand_of(stop) for stop in plan.stops)
-        rest = plan.rest
-        self.rests_at_ms = None
-        if rest is not None:
-            window = rest.begins
-            self.rests_at_ms = window.opens_ms + break_lean * (window.closes_ms - window.opens_ms)
-        self.served: dict[str, Served] = {}
-
-    def next_ms(self) -> int:
-        """When something happens here by itself."""
-        if self.van.is_free and self.van.phase == "depot":
-            return self.plan.depart_ms
-        return self.van.next_ms()
-
-    def turn(self, now_ms: int) -> None:
-        """What happened until now, and what the driver does next."""
-        van, rest = self.van, self.plan.rest
-        van.step(now_ms)
-        for happening in van.taken():
-            if isinstance(happening, Served):
-                self.served[happening.errand.stop_id] = happening
-        if not van.is_free or van.phase == "done" or now_ms < self.plan.depart_ms:
-            return
-        if not self.left:
-            van.go_home(now_ms)
-        elif rest is not None and self.rests_at_ms is not None and now_ms >= self.rests_at_ms:
-            self.rests_at_ms = None
-            van.rest(rest.duration_s, now_ms)
-        else:
-            van.head_to(self.left.popleft(), now_ms)
+def _first_plan(name: str, plan: Plan) -> FirstPlan:
+    depot = plan.depot
+    rest = None
+    if plan.rest is not None:
+        rest = Break(plan.rest.begins.opens_ms, plan.rest.begins.closes_ms, plan.rest.duration_s)
+    return FirstPlan(
+        name,
+        plan.depart_ms,
+        plan.shift_end_ms,
+        Gate(depot.name, depot.position, depot.gateway, depot.stem_s),
+        tuple(errand_of(stop) for stop in plan.stops),
+        rest,
+    )
 
 
-def drive_twin(town: Town, seed: int, plans: dict[str, Plan], mishaps: list[Mishap]) -> TwinTrace:
-    """Drive the twin of this day; `plans` are the first plans, `mishaps` what befell our own day."""
-    world, luck = town.world(seed), town.luck(seed)
-    begins_ms = town.at(seed, 6.5)
-    rounds = {}
-    for name, plan in sorted(plans.items()):
-        who = driver_of(town, seed, name)
-        rounds[name] = _Round(Van(name, world, town.depot, who, luck, begins_ms), plan, who.break_lean)
-    vans = {name: round_.van for name, round_ in rounds.items()}
-    to_come = deque(mishaps)
-    now_ms, last_ms = int(begins_ms), town.at(seed, LAST_HOUR)
-    trace = TwinTrace()
-    while now_ms < last_ms:
-        active = {name: each for name, each in rounds.items() if each.van.phase != "done"}
-        if not active:
-            break
-        moments = [each.next_ms() for each in active.values()]
-        if to_come:
-            moments.append(to_come[0].at_ms)
-        now_ms = max(now_ms, min(moments))
-        while to_come and to_come[0].at_ms <= now_ms:
-            befall(to_come.popleft(), vans, now_ms)
-        for name, each in active.items():
-            each.turn(now_ms)
-            if each.van.phase == "done":
-                trace.ended_ms[name] = now_ms
-    for name, each in rounds.items():
-        trace.served |= each.served
-        trace.metres[name] = each.van.motion().odometer_m
-    return trace
+def _command(mishap: Mishap) -> AnyCommand:
+    if mishap.kind == "slow":
+        return Slow(factor=mishap.amount)
+    if mishap.kind == "hold":
+        return Hold(minutes=mishap.amount)
+    return CloseWay(way=int(mishap.amount))
