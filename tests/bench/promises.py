@@ -1,13 +1,15 @@
 """Whole simulated days, measured against the same days without us: are promises kept, told in time, and narrow?
 
     python -m tests.bench.promises [--days 70] [--first-seed 500] [--jobs 2] [--quick]
+    python -m tests.bench.promises --fit [FILE] --first-seed 400 --days 40
 
 One day is three vans with some forty stops each on the shipped Helsinki map, in one thread from one seed
 (`tests.universe`): the real hub and agents with the real models and kernel; streets, drivers and customers are the
 simulator's. Orders are drawn by seed as the demo's are; traffic, weather and moods are the simulator's own, correlated
 over the day; on top come slow hours, lorries in the way and a street that closes. Drivers turn down one change in ten
 and now and then go elsewhere; customers are out. The models were trained on seeds 0 to 300 and judged on 300 to 400;
-what else is calibrated was on 400 to 440. The bench's own days are 500 and later.
+what else is calibrated was on 400 to 440. The bench's own days are 500 and later. `--fit` lives days (or reads those
+that `--keep` wrote) and prints the stretch of `edge_agent.outlook` that would have been honest on them.
 
 The twin is the same seed and first plan driven in the planned order, with the first windows and nobody to change them.
 
@@ -38,9 +40,12 @@ from multiprocessing import get_context
 from typing import Any
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 from rich.console import Console
 from rich.table import Table
 
+from edge_agent.outlook import ABOVE_BY_HOUR, BELOW_BY_HOUR, HONEST_HOURS, HONESTY
 from shared.contracts import Plan
 from shared.costs import Costs
 from shared.quantities import EpochMs, TimeWindow
@@ -385,6 +390,108 @@ def _band(name: str, samples: Sequence[Sample]) -> Band:
     )
 
 
+Numbers = npt.NDArray[np.float64]
+FIT_ROUNDS = 12
+LEAST_SIDE_S = 10.0
+"""A side narrower than this says nothing about how far it must be stretched."""
+FEW_SAMPLES = 40
+"""The hours at the day's end are pulled towards what the hour before says, as if it had so many samples of theirs."""
+
+
+class Stretch(msgspec.Struct, frozen=True):
+    """One side of the expectations: what they are stretched by at each distance, and by hour."""
+
+    by_distance: tuple[float, ...]
+    by_hour: tuple[float, ...]
+
+    def at(self, ahead_min: Numbers, hour: Numbers) -> Numbers:
+        """The factor at each distance and local hour."""
+        far = np.interp(ahead_min, HONESTY.ahead_min, self.by_distance)
+        return np.asarray(far * np.interp(hour, HONEST_HOURS, self.by_hour), np.float64)
+
+
+def fitted(days: Sequence[DayFound]) -> dict[str, Stretch]:
+    """The stretch below and above the median that leaves one arrival in ten outside on each side.
+
+    In every distance and every hour, in turn until both hold. The samples say how wide they were with the stretch now
+    in `edge_agent.outlook`; below, only those count in which one could come before P10 at all.
+    """
+    rows = [(day, said) for day in days for said in day.samples]
+    ahead = np.array([said.ahead_min for _, said in rows])
+    hour = np.array([(said.at_ms - day.midnight_ms) / 3_600_000 for day, said in rows])
+    missed_s = np.array([(said.began_ms - said.p50_ms) / 1000 for _, said in rows])
+    below_s = np.array([(said.p50_ms - said.p10_ms) / 1000 for _, said in rows])
+    above_s = np.array([(said.p90_ms - said.p50_ms) / 1000 for _, said in rows])
+    free = np.array([said.is_free for _, said in rows])
+    now_below, now_above = Stretch(HONESTY.below, BELOW_BY_HOUR), Stretch(HONESTY.above, ABOVE_BY_HOUR)
+    return {
+        "below": _fitted_side(ahead[free], hour[free], -missed_s[free], below_s[free], now_below),
+        "above": _fitted_side(ahead, hour, missed_s, above_s, now_above),
+    }
+
+
+def _fitted_side(ahead: Numbers, hour: Numbers, missed_s: Numbers, side_s: Numbers, now: Stretch) -> Stretch:
+    needed = missed_s / np.maximum(side_s, LEAST_SIDE_S) * now.at(ahead, hour)
+    distances, hours = _shares(ahead, HONESTY.ahead_min), _shares(hour, HONEST_HOURS)
+    found = now
+    for _ in range(FIT_ROUNDS):
+        of_hour = np.interp(hour, HONEST_HOURS, found.by_hour)
+        by_distance = [_ninth_tenth(needed / of_hour, share) for share in distances]
+        of_distance = np.interp(ahead, HONESTY.ahead_min, by_distance)
+        by_hour: list[float] = []
+        for share in hours:
+            mine = _ninth_tenth(needed / of_distance, share)
+            pull = FEW_SAMPLES / (FEW_SAMPLES + share.sum()) if by_hour else 0.0
+            by_hour.append((1 - pull) * mine + pull * (by_hour[-1] if by_hour else mine))
+        middle = float(np.average(by_hour, weights=[share.sum() for share in hours]))
+        found = Stretch(tuple(by_distance), tuple(float(each / middle) for each in by_hour))
+    return found
+
+
+def _shares(at: Numbers, knots: Sequence[float]) -> list[Numbers]:
+    """How much each knot says at every point when straight lines join them."""
+    corners = np.eye(len(knots))
+    return [np.interp(at, knots, corner) for corner in corners]
+
+
+def _ninth_tenth(values: Numbers, weights: Numbers) -> float:
+    """The weighted P90; 1 when nothing weighs."""
+    order = np.argsort(values)
+    passed = np.cumsum(weights[order])
+    if not len(passed) or passed[-1] <= 0:
+        return 1.0
+    return max(0.3, float(values[order][np.searchsorted(passed, 0.9 * passed[-1])]))
+
+
+def refitted(days: Sequence[DayFound], found: Mapping[str, Stretch]) -> list[DayFound]:
+    """The same days with their samples as wide as another stretch would have made them."""
+    now_below, now_above = Stretch(HONESTY.below, BELOW_BY_HOUR), Stretch(HONESTY.above, ABOVE_BY_HOUR)
+    again = []
+    for day in days:
+        samples = []
+        for said in day.samples:
+            at = np.array([said.ahead_min]), np.array([(said.at_ms - day.midnight_ms) / 3_600_000])
+            below = float((found["below"].at(*at) / now_below.at(*at))[0])
+            above = float((found["above"].at(*at) / now_above.at(*at))[0])
+            p10_ms = max(said.earliest_ms, round(said.p50_ms - below * (said.p50_ms - said.p10_ms)))
+            if not said.is_free:
+                p10_ms = said.p10_ms
+            p90_ms = round(said.p50_ms + above * (said.p90_ms - said.p50_ms))
+            samples.append(msgspec.structs.replace(said, p10_ms=p10_ms, p90_ms=p90_ms))
+        again.append(msgspec.structs.replace(day, samples=tuple(samples)))
+    return again
+
+
+def show_fit(days: Sequence[DayFound], screen: Console) -> None:
+    """The stretch that would have been honest, and how the same samples lie inside it."""
+    found = fitted(days)
+    for side, stretch in found.items():
+        screen.print(f"{side}: {', '.join(f'{each:.2f}' for each in stretch.by_distance)}")
+        screen.print(f"{side} by hour: {', '.join(f'{each:.2f}' for each in stretch.by_hour)}")
+    for was, becomes in zip(bands(days), bands(refitted(days, found)), strict=True):
+        screen.print(f"{was.name}: {was.count} samples, gap {was.gap:+.1f}, refitted {becomes.gap:+.1f}")
+
+
 def figures(days: Sequence[DayFound]) -> dict[str, Any]:
     """Every figure."""
     customers = [customer for day in days for customer in day.customers]
@@ -551,12 +658,20 @@ def main() -> None:
     parser.add_argument("--jobs", type=int, default=2, help="processes (default 2)")
     parser.add_argument("--quick", action="store_true", help="eight days, for a first look")
     parser.add_argument("--keep", help="write everything measured into this file (MessagePack)")
+    parser.add_argument("--fit", nargs="?", const="", help="fit the stretch of the estimates, to a file that was kept")
     arguments = parser.parse_args()
     days = 8 if arguments.quick else arguments.days
+    if arguments.fit:
+        with open(arguments.fit, "rb") as file:
+            show_fit(msgspec.msgpack.decode(file.read(), type=list[DayFound]), Console())
+        return
     lived = live(range(arguments.first_seed, arguments.first_seed + days), arguments.jobs)
     if arguments.keep:
         with open(arguments.keep, "wb") as file:
             file.write(msgspec.msgpack.encode(lived))
+    if arguments.fit is not None:
+        show_fit(lived, Console())
+        return
     found = figures(lived)
     show(found, Console())
     numbers = {
