@@ -24,7 +24,7 @@ from shared.quantities import EpochMs, TimeWindow
 from shared.steps import Now
 from shared.work import AgentId, Stop, StopId, Visit
 
-TOLD_WHEN_HELD = frozenset({"imminent", "too_often", "too_soon"})
+TOLD_WHEN_HELD = frozenset({"imminent", "too_vague", "too_often", "too_soon"})
 """Rules whose forbidding is itself a decision somebody may ask about: somebody could have been told, and was not. Where
 there is nothing better to tell (the slot ends, the shift is too small) nothing was decided.
 """

@@ -1,9 +1,9 @@
 """When a told window must move, where to, and when the customer is better left in peace.
 
 Three things are called promise. The *slot* was sold at checkout; the *told window* was last communicated and lies
-inside the slot; the *estimate* is ours alone. A told window moves when the estimate leaves it. Expecting the van
-outside the slot is a breach, which is told too, under its own name. The rule against nagging can forbid a move, and
-then says so.
+inside the slot; the *estimate* is ours alone. A told window moves by the chance of missing it. Expecting the van
+outside the slot is a breach, which is told too, under its own name. Rules against nagging, and against telling what
+nobody knows yet, can forbid a move, and then say so.
 """
 
 import math
@@ -30,7 +30,7 @@ Share = Annotated[float, msgspec.Meta(gt=0, lt=1)]
 Minutes = Annotated[int, msgspec.Meta(ge=5, le=720)]
 
 Kind = Literal["first", "moved", "breach", "by_hand"]
-Held = Literal["", "fits", "imminent", "too_small", "slot_ends", "too_often", "too_soon"]
+Held = Literal["", "fits", "imminent", "too_small", "slot_ends", "too_vague", "too_often", "too_soon"]
 
 
 class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -50,6 +50,8 @@ class Rule(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     rest_min: Minutes = 30
     much_different_min: Minutes = 30
     breach_ahead_min: Minutes = 60
+    vague_min: Minutes = 120
+    vague_ahead_min: Minutes = 90
 
 
 class Telling(msgspec.Struct, frozen=True):
@@ -112,7 +114,8 @@ def first_told(slot: TimeWindow, estimate: Estimate, rule: Rule) -> TimeWindow:
 def judge(promise: Promise, estimate: Estimate, now_ms: int, rule: Rule) -> Judgement:
     """Whether the told window must move to meet this estimate.
 
-    It must when one case in ten comes after it (P90), or when the expected arrival (P50) comes clearly before it.
+    It must by the chance of missing it: hours ahead when that is likelier than not (`most_miss_early`), in the last
+    hour much sooner (`most_miss`).
     """
     told = promise.told
     early = 0.0 if told.opens_ms <= promise.slot.opens_ms else chance_before(estimate, told.opens_ms)
@@ -167,6 +170,11 @@ def _held_back(
         )
     if is_breach and not promise.is_breached:
         return "", "allowed: leaving the slot is always told, whatever was told before"
+    if _is_vague(wanted, estimate, now_ms, rule):
+        return "too_vague", (
+            f"held back: a window of more than {rule.vague_min} min tells little, and "
+            f"{rule.vague_ahead_min} min before the arrival we shall know better"
+        )
     if promise.moves >= rule.most_moves:
         return (
             "too_often",
@@ -179,6 +187,14 @@ def _held_back(
             f"unless the arrival leaves the window by {rule.much_different_min} min"
         )
     return "", f"allowed: move {promise.moves + 1} of {rule.most_moves}"
+
+
+def _is_vague(wanted: TimeWindow, estimate: Estimate, now_ms: int, rule: Rule) -> bool:
+    """Whether waiting tells more than speaking: behind a lorry or just after another order hardly anything is known of
+    the hours to come, and minutes later most of it is.
+    """
+    width_ms = wanted.closes_ms - wanted.opens_ms
+    return width_ms > rule.vague_min * MINUTE_MS and estimate.p50_ms - now_ms > rule.vague_ahead_min * MINUTE_MS
 
 
 def told_again(

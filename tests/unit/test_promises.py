@@ -125,6 +125,13 @@ def test_who_would_be_missed_by_minutes_within_half_an_hour_is_left_in_peace() -
     assert judge(told, estimate(11 * HOUR + 12), at(10 * HOUR + 45), RULE).window is not None
 
 
+def test_while_nobody_knows_when_nobody_is_told_unless_the_visit_is_near() -> None:
+    vague = estimate(13 * HOUR, early=60, late=90)
+    assert judge(promise(TEN_TO_TWELVE), vague, at(9 * HOUR), RULE).held == "too_vague"
+    assert judge(promise(TEN_TO_TWELVE), vague, at(11 * HOUR + 31), RULE).held == ""
+    assert judge(promise(TEN_TO_TWELVE), estimate(13 * HOUR), at(9 * HOUR), RULE).held == ""
+
+
 def test_a_window_moves_at_most_three_times() -> None:
     often = promise(TEN_TO_TWELVE)
     for hour in (7, 8, 9):
