@@ -13,7 +13,6 @@ from cloud_hub import promises
 from cloud_hub.chains import Chains, Hand
 from cloud_hub.contacts import Why
 from cloud_hub.events import Answer, WindowAsked
-from cloud_hub.lockers import is_at_locker
 from cloud_hub.mailbag import Mailbag
 from cloud_hub.memory import Memory
 from cloud_hub.post import Post
@@ -212,7 +211,7 @@ class Customers:
     def _goes_to_a_locker(self, promise: Promise) -> bool:
         order = self._memory.orders.get(promise.order_id)
         stop = None if order is None else order.stop_named(promise.stop_id)
-        return stop is not None and is_at_locker(stop)
+        return stop is not None and stop.is_at_locker
 
     def _tell(self, promise: Promise, judgement: Judgement, estimate: Estimate, expected: Expected, now: Now) -> None:
         window, kind = judgement.window, judgement.kind

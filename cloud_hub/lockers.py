@@ -6,11 +6,9 @@ from cloud_hub.fleet import Order
 from cloud_hub.memory import Memory
 from cloud_hub.nextstep import Locker
 from shared.quantities import Seconds, metres_between
-from shared.work import Stop, StopId
+from shared.work import LOCKER_DOOR, Stop, StopId
 
 NEAREST = 3
-DOOR = "locker/"
-"""How the door group of a visit to a locker begins."""
 
 SERVICE_S = Seconds(120)
 
@@ -46,14 +44,9 @@ class Lockers:
 def visit_to(locker: Locker, order: Order, door: Stop, attempt: int) -> Stop:
     """The visit that would bring this order's parcels to a locker. Who waits there is nobody: no code, no note."""
     return Stop(
-        StopId(f"{DOOR}{locker.locker_id}"), order.order_id, locker.name, locker.position, door.slot, door.told,
+        StopId(f"{LOCKER_DOOR}{locker.locker_id}"), order.order_id, locker.name, locker.position, door.slot, door.told,
         SERVICE_S, door.parcels, "leave_safe", door_group=_door_of(locker), lateness_weight=1, attempt=attempt,
     )  # fmt: skip
-
-
-def is_at_locker(stop: Stop) -> bool:
-    """Whether this visit is one to a locker."""
-    return stop.door_group.startswith(DOOR)
 
 
 def _was_tried(order: Order, locker: Locker) -> bool:
@@ -61,4 +54,4 @@ def _was_tried(order: Order, locker: Locker) -> bool:
 
 
 def _door_of(locker: Locker) -> str:
-    return f"{DOOR}{locker.locker_id}"
+    return f"{LOCKER_DOOR}{locker.locker_id}"

@@ -19,7 +19,7 @@ from cloud_hub.chains import Chains
 from cloud_hub.detours import Detours
 from cloud_hub.events import LegTimesFound, LockerLegTimesWanted
 from cloud_hub.fleet import Order, StopRecord
-from cloud_hub.lockers import Lockers, is_at_locker, visit_to
+from cloud_hub.lockers import Lockers, visit_to
 from cloud_hub.mailbag import Mailbag
 from cloud_hub.memory import Memory
 from cloud_hub.nextstep import DECIDING, NEEDS_A_PERSON, NO_VISIT_MENDS, Case, Detour, Locker, Option, RedeliveryRule
@@ -395,7 +395,7 @@ class Redelivery:
         stop, promise = order.stop_named(record.stop_id), self._memory.promises.get(record.stop_id)
         if stop is None or promise is None:
             return
-        place = stop.address if is_at_locker(stop) else ""
+        place = stop.address if stop.is_at_locker else ""
         sentence = f"Order {order.order_id} lies in {place or 'a locker'} since {self._clock(record.changed_ms)}."
         self._mailbag.put(promise, "missed", sentence, "", now, next_step="locker_ready", place=place)
 

@@ -4,7 +4,6 @@ import msgspec
 
 from cloud_hub.amendments import Amendments
 from cloud_hub.fleet import Order, StopRecord
-from cloud_hub.lockers import is_at_locker
 from cloud_hub.memory import Memory
 from cloud_hub.workdays import Workdays
 from shared.quantities import TimeWindow
@@ -33,7 +32,7 @@ class Visits:
 
     def door(self, order: Order) -> Stop:
         """The customer's own door as it is to be visited now: the last visit that did not go to a locker."""
-        named = [stop.stop_id for stop in order.amended if not is_at_locker(stop)]
+        named = [stop.stop_id for stop in order.amended if not stop.is_at_locker]
         named += [] if order.stop is None else [order.stop.stop_id]
         found = [stop for stop in map(self._amendments.stop_now, named) if stop is not None]
         assert found, f"order {order.order_id} was visited without a place"

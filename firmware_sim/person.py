@@ -6,9 +6,7 @@ import msgspec
 
 from firmware_sim.luck import Luck
 from shared.quantities import Position, TimeWindow
-
-LOCKER = "locker/"
-"""How the door group of a stop begins that is a parcel locker."""
+from shared.work import LOCKER_DOOR
 
 
 class Errand(msgspec.Struct, frozen=True):
@@ -37,7 +35,7 @@ class Errand(msgspec.Struct, frozen=True):
     @property
     def is_locker(self) -> bool:
         """Whether the parcels go into a locker: nobody has to be there."""
-        return self.door_group.startswith(LOCKER)
+        return self.door_group.startswith(LOCKER_DOOR)
 
     @property
     def may_be_left(self) -> bool:

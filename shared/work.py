@@ -53,6 +53,10 @@ class Parcel(msgspec.Struct, frozen=True):
     stow: str = ""
 
 
+LOCKER_DOOR = "locker/"
+"""How the door group of a stop begins that is a parcel locker."""
+
+
 class Stop(msgspec.Struct, frozen=True):
     """One visit to one door.
 
@@ -86,6 +90,11 @@ class Stop(msgspec.Struct, frozen=True):
     safe_place: str = ""
     neighbour: str = ""
     attempt: int = 1
+
+    @property
+    def is_at_locker(self) -> bool:
+        """Whether the parcels are put into a parcel locker: its name makes the door group."""
+        return self.door_group.startswith(LOCKER_DOOR)
 
 
 class Depot(msgspec.Struct, frozen=True):

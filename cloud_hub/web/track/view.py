@@ -12,7 +12,6 @@ from zoneinfo import ZoneInfo
 from cloud_hub.chances import inside_pct
 from cloud_hub.contacts import Customer
 from cloud_hub.fleet import AgentRecord, EstimatesHeard, Order, StopRecord
-from cloud_hub.lockers import is_at_locker
 from cloud_hub.promises import Promise, Telling
 from cloud_hub.sayings import DoorCode, Neighbour, NotHomeUntil, OtherDay, SafePlace, SaidWish, wish_id
 from cloud_hub.web.needs import why_person
@@ -127,7 +126,7 @@ def view(picture: Picture, order_id: OrderId, now_ms: int) -> View:
     agent = picture.one("agents", record.agent, AgentRecord) if record.agent else None
     ended = record.visits[-1] if record.visits else None
     phase = _phase(record, ended, promise)
-    is_coming = phase in ("planned", "under_way") and not is_at_locker(visit)
+    is_coming = phase in ("planned", "under_way") and not visit.is_at_locker
     before = _stops_before(agent, visit.stop_id) if is_coming else None
     estimate = _estimate(picture, record, promise) if is_coming and promise is not None else None
     return View(
@@ -145,13 +144,13 @@ def view(picture: Picture, order_id: OrderId, now_ms: int) -> View:
         ended_ms=None if ended is None else ended.arrived_ms,
         next_step=_next_step(order, record),
         earlier=_earlier(picture, order, visit.stop_id),
-        tellings=() if promise is None or is_at_locker(visit) else _tellings(picture, promise),
+        tellings=() if promise is None or visit.is_at_locker else _tellings(picture, promise),
         said=_said(picture, order_id),
         customer=customer,
         needs_person=visit.service if visit.service in NEEDS_A_PERSON else "",
         is_open=phase in ("waiting", "planned") and not record.is_leaving,
         has_next_time=order.customer_ref not in ("", order.order_id),
-        locker=visit.address if is_at_locker(visit) else "",
+        locker=visit.address if visit.is_at_locker else "",
     )
 
 
