@@ -171,7 +171,14 @@ def mail_opened(browser: Browser, route: WholeRoute, order_id: str, subject: str
     tab.goto(route.inbox_url)
     screens.keep(tab, "inbox")
     section = tab.locator("section", has=tab.get_by_role("heading", name=re.compile(re.escape(mail_of(order_id)))))
-    section.locator("a[href*='/t/']:not([href$='/stop'])").first.click()
+    # The mails' frames still fill while the inbox opens: on a busy machine a click has landed beside its link.
+    for _ in range(3):
+        section.locator("a[href*='/t/']:not([href$='/stop'])").first.click()
+        try:
+            tab.wait_for_url("**/t/**", timeout=5_000)
+            break
+        except TimeoutError:
+            continue
     expect(tab.locator("#headline")).to_be_visible()
     return tab
 
