@@ -267,6 +267,7 @@ def _order_shown(order: Order, stops: Sequence[StopRecord], fleet: Sequence[tupl
     made = [(order.stop_named(each.stop_id), visit) for each in stops for visit in each.visits]
     return {
         "order_id": order.order_id,
+        "customer_ref": order.customer_ref,
         "state": order.state,
         "received_ms": order.received_ms,
         "address": None if place is None else place.address,

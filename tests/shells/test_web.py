@@ -118,6 +118,13 @@ def test_a_slip_in_a_position_never_moves_the_address_it_was_given_with(hub: Hub
     assert hub.get("/api/orders/P-3")["position"] == [doubt["candidates"][0]["lat"], doubt["candidates"][0]["lon"]]
 
 
+def test_an_order_names_its_customer_for_who_must_forget_him(hub: HubProcess) -> None:
+    sold = {"order_id": "C-001", "address": "Kalevankatu 13", "slot_from": "10:00", "slot_to": "14:00"}
+    taken = hub.http.post("/api/orders", json=[{**sold, "customer_ref": "K-77", "name": "Aino"}]).json()
+    assert taken["accepted"] == ["C-001"]
+    assert hub.get("/api/orders/C-001")["customer_ref"] == "K-77"
+
+
 def test_an_order_explains_itself(hub: HubProcess) -> None:
     assert hub.get("/api/orders/A-001")["stop_state"] == "planned"
     why = hub.get("/api/orders/A-001/why")
