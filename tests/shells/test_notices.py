@@ -33,6 +33,7 @@ from cloud_hub.notices import NoticeSetting, Notifier, notice_objections, refuse
 from cloud_hub.storage.embedded import EmbeddedStore
 from deploy.stack import free_ports
 from shared.work import AgentId, OrderId, StopId
+from tests.needs import needs
 from tests.shells.hub_parts import Inbox
 from tests.shells.receivers import Gateway, mail_server
 from tests.unit.hub_cases import at, window
@@ -124,8 +125,7 @@ def test_a_server_without_starttls_gets_no_mail_that_was_to_be_encrypted() -> No
 @pytest.fixture(scope="module")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A certificate for 127.0.0.1, signed by itself, and its key."""
-    if shutil.which("openssl") is None:
-        pytest.skip("no openssl to make a certificate with")
+    needs(shutil.which("openssl"), "openssl to make a certificate with (Debian: apt install openssl)")
     folder = tmp_path_factory.mktemp("tls")
     files = folder / "cert.pem", folder / "key.pem"
     subprocess.run(

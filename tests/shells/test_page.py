@@ -18,6 +18,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+import zxingcpp
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -380,7 +381,6 @@ def post_grey(page: Page, width: object, height: object, body: bytes) -> tuple[i
 
 
 def drawn(text: str, form: str) -> tuple[int, int, bytes]:
-    zxingcpp: Any = pytest.importorskip("zxingcpp")
     made = zxingcpp.create_barcode(text, getattr(zxingcpp.BarcodeFormat, form))
     grey = np.kron(np.array(zxingcpp.write_barcode_to_image(made)), np.ones((3, 3), np.uint8))
     grey = np.pad(grey, 40, constant_values=240)

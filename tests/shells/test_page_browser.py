@@ -9,6 +9,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
+import zxingcpp
 from playwright.sync_api import Browser, Playwright, Request, Route, expect
 from playwright.sync_api import Page as Tab
 
@@ -95,7 +96,6 @@ def a_png(width: int, height: int, grey: np.ndarray | None = None) -> bytes:
 
 def barcode(text: str, width: int = 640, height: int = 480) -> np.ndarray:
     """A real barcode in the middle of a grey wall: uint8 [height, width]."""
-    zxingcpp: Any = pytest.importorskip("zxingcpp")
     drawn = np.array(zxingcpp.write_barcode_to_image(zxingcpp.create_barcode(text, zxingcpp.BarcodeFormat.Code128)))
     drawn = np.kron(drawn, np.ones((3, 3), np.uint8))
     wall = np.full((height, width), 230, np.uint8)
