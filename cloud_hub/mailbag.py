@@ -11,12 +11,11 @@ import msgspec
 
 from cloud_hub.addressbook import AddressBook
 from cloud_hub.attempts import Attempts
-from cloud_hub.chances import inside_pct
 from cloud_hub.contacts import Channel, Customer, NextStep, NoticeKind, Why
 from cloud_hub.events import Notice, NoticeDelivered, NoticeFailed, NoticeState, NoticeWanted, Receipt
 from cloud_hub.memory import Memory
 from cloud_hub.notice_rules import NoticeRule, quiet_until
-from cloud_hub.promises import Promise
+from cloud_hub.promises import Promise, how_sure
 from shared.messages import Estimate
 from shared.quantities import EpochMs
 from shared.steps import JobFailed, Now
@@ -101,7 +100,7 @@ class Mailbag:
             customer_ref=customer.customer_ref,
             why=why,
             is_breach=kind == "changed" and promise.is_breached,
-            sure_pct=None if estimate is None else inside_pct(promise.told, estimate),
+            sure_pct=None if estimate is None else how_sure(promise, estimate),
             expected_ms=None if estimate is None else estimate.p50_ms,
             next_step=next_step,
             place=place,

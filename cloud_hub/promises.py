@@ -6,12 +6,11 @@ outside the slot is a breach, which is told too, under its own name. Rules again
 nobody knows yet, can forbid a move, and then say so.
 """
 
-import math
-from statistics import NormalDist
 from typing import Annotated, Literal
 
 import msgspec
 
+from cloud_hub.chances import at_share, chance_before, inside_pct
 from cloud_hub.contacts import Why
 from shared.messages import Estimate
 from shared.quantities import EpochMs, TimeWindow
@@ -21,7 +20,6 @@ MINUTE_MS = 60_000
 ROUND_MS = 5 * MINUTE_MS
 """People are told whole five minutes."""
 
-P90_DEVIATIONS = 1.2815515655446004  # The standard normal's P90.
 
 BEFORE_SHARE = 0.4
 """Share of a window that lies before the P50: vans are late by more than they are early."""
@@ -108,7 +106,7 @@ class Judgement(msgspec.Struct, frozen=True):
 
 def first_told(slot: TimeWindow, estimate: Estimate, rule: Rule) -> TimeWindow:
     """The first window told: around the expected arrival, inside the slot."""
-    return _around(_at_share(estimate, rule.held_share), slot, rule.first_width_min * MINUTE_MS)
+    return _around(at_share(estimate, rule.held_share), slot, rule.first_width_min * MINUTE_MS)
 
 
 def judge(promise: Promise, estimate: Estimate, now_ms: int, rule: Rule) -> Judgement:
@@ -126,17 +124,17 @@ def judge(promise: Promise, estimate: Estimate, now_ms: int, rule: Rule) -> Judg
     is_late = late >= early
     is_breach = _leaves_slot(promise, estimate, now_ms, rule)
     bounds = TimeWindow(promise.slot.opens_ms, EpochMs(1 << 62)) if is_breach else promise.slot
-    wanted = _around(_at_share(estimate, rule.held_share), bounds, rule.moved_width_min * MINUTE_MS)
+    wanted = _around(at_share(estimate, rule.held_share), bounds, rule.moved_width_min * MINUTE_MS)
     kind: Kind = "breach" if is_breach else "moved"
     held, verdict = _held_back(promise, wanted, estimate, now_ms, rule, is_late, is_breach)
     return Judgement(wanted, kind, held, verdict)
 
 
-def chance_before(estimate: Estimate, instant_ms: int) -> float:
-    """The chance that service begins before this instant: a normal of two halves through P10, P50 and P90."""
-    away_ms = instant_ms - estimate.p50_ms
-    reach_ms = estimate.p90_ms - estimate.p50_ms if away_ms > 0 else estimate.p50_ms - estimate.p10_ms
-    return 0.5 * math.erfc(-away_ms / max(reach_ms, MINUTE_MS) * P90_DEVIATIONS / math.sqrt(2))
+def how_sure(promise: Promise, estimate: Estimate) -> int:
+    """Percent of cases in which service begins inside the window told. A van that is early waits for the slot."""
+    told = promise.told
+    opens_ms = told.opens_ms if told.opens_ms > promise.slot.opens_ms else EpochMs(0)
+    return inside_pct(TimeWindow(opens_ms, told.closes_ms), estimate)
 
 
 def _leaves_slot(promise: Promise, estimate: Estimate, now_ms: int, rule: Rule) -> bool:
@@ -207,17 +205,6 @@ def told_again(
         tellings=(*promise.tellings, Telling(at_ms, told, kind, decision_id, why)),
         is_breached=promise.is_breached or kind == "breach",
         held="",
-    )
-
-
-def _at_share(estimate: Estimate, share: float) -> Estimate:
-    """The estimate with its outer quantiles moved so that they hold this share instead of eight cases in ten."""
-    by = NormalDist().inv_cdf(0.5 + share / 2) / P90_DEVIATIONS
-    low, high = estimate.p50_ms - estimate.p10_ms, estimate.p90_ms - estimate.p50_ms
-    return msgspec.structs.replace(
-        estimate,
-        p10_ms=EpochMs(estimate.p50_ms - round(by * low)),
-        p90_ms=EpochMs(estimate.p50_ms + round(by * high)),
     )
 
 

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cloud_hub.contacts import LANGUAGES, NextStep, Why
-from cloud_hub.promises import Promise
+from cloud_hub.promises import Promise, how_sure
 from cloud_hub.web.track import view as views
 from cloud_hub.web.track.town import HEIGHT, WIDTH, Town
 from cloud_hub.web.track.words import Words, chosen, strings
@@ -125,8 +125,8 @@ def test_the_place_shown_is_on_a_grid_of_some_fifty_metres_and_near_the_true_one
 def test_how_sure_counts_a_van_that_is_early_as_waiting_for_the_slot() -> None:
     told, early = window(9, 10), Estimate(StopId("s"), at(8.5), at(8.8), at(9.2))
     promise = Promise(StopId("s"), OrderId("o"), AgentId("van-1"), window(9, 17), told)
-    assert views.how_sure(promise, early) >= 90
-    assert views.how_sure(msgspec.structs.replace(promise, slot=window(8, 17)), early) < 40
+    assert how_sure(promise, early) >= 90
+    assert how_sure(msgspec.structs.replace(promise, slot=window(8, 17)), early) < 40
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloud_hub.promises import MINUTE_MS, Promise, Rule, chance_before, first_told, judge, told_again
+from cloud_hub.chances import chance_before
+from cloud_hub.promises import MINUTE_MS, Promise, Rule, first_told, judge, told_again
 from shared.messages import Estimate
 from shared.quantities import EpochMs, TimeWindow
 from shared.work import AgentId, OrderId, StopId

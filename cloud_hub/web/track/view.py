@@ -9,10 +9,9 @@ from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from cloud_hub.chances import inside_pct
 from cloud_hub.contacts import Customer
 from cloud_hub.fleet import AgentRecord, EstimatesHeard, Order, StopRecord
-from cloud_hub.promises import Promise, Telling
+from cloud_hub.promises import Promise, Telling, how_sure
 from cloud_hub.sayings import DoorCode, Neighbour, NotHomeUntil, OtherDay, SafePlace, SaidWish, wish_id
 from cloud_hub.web.needs import why_person
 from cloud_hub.web.picture import Picture
@@ -152,13 +151,6 @@ def view(picture: Picture, order_id: OrderId, now_ms: int) -> View:
         has_next_time=order.customer_ref not in ("", order.order_id),
         locker=visit.address if visit.is_at_locker else "",
     )
-
-
-def how_sure(promise: Promise, estimate: Estimate) -> int:
-    """Percent of cases in which service begins inside the window told. A van that is early waits for the slot."""
-    told = promise.told
-    opens_ms = told.opens_ms if told.opens_ms > promise.slot.opens_ms else EpochMs(0)
-    return inside_pct(TimeWindow(opens_ms, told.closes_ms), estimate)
 
 
 def rounded(position: Position) -> Position:
