@@ -1,7 +1,8 @@
-"""Real parts for the tests of shells: a broker in a process of its own."""
+"""Real parts for the tests of shells: a broker, and a database server, in processes of their own."""
 
+import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -10,6 +11,7 @@ import pytest
 from deploy import cable as cables
 from deploy.stack import Stack, free_ports
 from tests.needs import needs
+from tests.postgres import Databases, NoPostgres, PostgresServer
 
 
 @pytest.fixture
@@ -59,3 +61,34 @@ def cable(stack: Stack, broker_port: int) -> CableAt:
     stack.start("cable", "deploy.cable", str(near), f"127.0.0.1:{broker_port}", str(control))
     stack.wait_for_port("cable", control)
     return CableAt(near, control)
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[PostgresServer]:
+    """A PostgreSQL server of this session. Who stops it must start it again: others use it too."""
+    try:
+        server = PostgresServer()
+    except NoPostgres as missing:
+        needs(None, f"PostgreSQL: {missing}")
+        raise AssertionError from missing  # `needs` has skipped or failed.
+    with server:
+        yield server
+
+
+@pytest.fixture
+def fresh_database(postgres: PostgresServer) -> Iterator[Callable[[], str]]:
+    """Gives the URL of a new and empty PostgreSQL database at each call; they go with the test."""
+    databases = Databases(postgres.url)
+    yield databases.fresh_database
+    databases.drop_all()
+
+
+@pytest.fixture
+def fresh_timescale() -> Iterator[Callable[[], str]]:
+    """The same on the server that TIMESCALE_URL names, which has the extension."""
+    url = os.environ.get("TIMESCALE_URL")
+    if not url:
+        pytest.skip("no TIMESCALE_URL: give the URL of a TimescaleDB, as a user who may create databases")
+    databases = Databases(url)
+    yield databases.fresh_database
+    databases.drop_all()
