@@ -7,7 +7,7 @@ import msgspec
 from cloud_hub.events import Acked, PresenceHeard, Unreadable
 from cloud_hub.memory import Memory, Self
 from shared import topics, wire
-from shared.messages import HubCommand, Numbered, Presence
+from shared.messages import HubCommand, Numbered, Presence, TimeTold
 from shared.steps import Envelope, LinkDown, LinkUp, Now, Row, Saved
 from shared.streams import Receiver, Sender, Take
 from shared.work import AgentId
@@ -63,8 +63,11 @@ class Post:
     def say(self, agent: AgentId, command: HubCommand, now: Now) -> None:
         """Have this command committed, and sent until the agent has committed it too."""
 
+        after = self._senders[agent].unacked - 1
+
         def numbered(seq: int) -> bytes:
-            return wire.encode(Numbered(HUB, self.boot, "commands", seq, now.domain_ms, self.epoch, command))
+            heading = Numbered(HUB, self.boot, "commands", seq, now.domain_ms, self.epoch, command, after=after)
+            return wire.encode(heading)
 
         self._memory.keep(self._senders[agent].say(numbered))
 
@@ -161,7 +164,7 @@ class Post:
             return
         self._memory.keep(sender.acked(event.ack))
 
-    def presence_heard(self, event: PresenceHeard, _: Now) -> None:
+    def presence_heard(self, event: PresenceHeard, now: Now) -> None:
         """An agent is there or not; one that has come back hears at once what it missed."""
         record = self._memory.agents.get(event.agent)
         if record is None:
@@ -171,8 +174,20 @@ class Post:
         if not presence.is_there and presence.life != record.life:
             return  # The will of a process that another has already replaced.
         if presence.is_there and (presence.life != record.life or not record.is_there):
+            self._renew_after(event.agent)
             self._senders[event.agent].repeat_all()
+        if presence.is_there and presence.asks_time:
+            self.say(event.agent, TimeTold(presence.asks_time, now.domain_ms), now)
         self._memory.change_agent(record, is_there=presence.is_there, life=presence.life)
+
+    def _renew_after(self, agent: AgentId) -> None:
+        """An agent whose store is new has none of the commands the former one took, and must not wait for them."""
+        sender = self._senders[agent]
+
+        def renewed(payload: bytes) -> bytes:
+            return _after(payload, sender.unacked - 1)
+
+        self._memory.keep(sender.rewrite(renewed))
 
     # Recovering.
 
@@ -182,8 +197,21 @@ class Post:
         self._memory.itself.put("self", Self(boot, 1 if former is None else former.epoch + 1))
 
     def _said_under_this_epoch(self, saved: Saved) -> list[Row]:
-        """What still waits in the outbox, under the new epoch: a lower one is refused."""
-        return [
-            Row("outbox", key, wire.encode(msgspec.structs.replace(wire.decode_numbered(payload), epoch=self.epoch)))
-            for key, payload in sorted(saved.get("outbox", {}).items())
-        ]
+        """What still waits in the outbox, under the new epoch: a lower one is refused. A store that was restored has a
+        new boot too, under which agents have taken nothing.
+        """
+        first: dict[str, int] = {}
+        rows = []
+        for key, payload in sorted(saved.get("outbox", {}).items()):
+            numbered = wire.decode_numbered(payload)
+            after = first.setdefault(key.rpartition("/")[0], numbered.seq) - 1
+            renewed = msgspec.structs.replace(numbered, boot=self.boot, epoch=self.epoch, after=after)
+            rows.append(Row("outbox", key, wire.encode(renewed)))
+        return rows
+
+
+def _after(payload: bytes, after: int) -> bytes:
+    numbered = wire.decode_numbered(payload)
+    if numbered.after == after:
+        return payload
+    return wire.encode(msgspec.structs.replace(numbered, after=after))

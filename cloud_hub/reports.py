@@ -23,16 +23,20 @@ from shared.messages import (
     Arrived,
     ChangeAnswered,
     Decided,
+    DiskTight,
     Estimate,
     EstimatesMoved,
     HeadingTo,
     Numbered,
     ObjectPart,
     OverrideExplained,
+    PictureGivenUp,
     PlanRefused,
     PlanTaken,
     Resequenced,
     ShiftChanged,
+    TimeFound,
+    TooLate,
     Visited,
 )
 from shared.quantities import EpochMs
@@ -99,6 +103,10 @@ class Reports:
             AmendmentTaken: self._amendment_taken,
             OverrideExplained: self._override_explained,
             ObjectPart: self._object_part,
+            TooLate: self._too_late,
+            DiskTight: self._disk_tight,
+            PictureGivenUp: self._picture_given_up,
+            TimeFound: self._time_found,
         }
 
     def spoke(self, event: Spoke, now: Now) -> None:
@@ -190,6 +198,29 @@ class Reports:
             changes["ended_ms"] = at_ms
         self._memory.change_agent(record, **changes)
         self._undone.shift_changed(numbered.sender)
+
+    # How the agent's machine fares.
+
+    def _too_late(self, numbered: Numbered, said: TooLate, now: Now) -> None:
+        self._note_of(numbered, now, "command_too_late", f"took {said.command[:40]} too late and did not begin it")
+
+    def _disk_tight(self, numbered: Numbered, said: DiskTight, now: Now) -> None:
+        words = (
+            "has a full disk: it gives up telemetry and keeps events" if said.is_tight else "has room on its disk again"
+        )
+        self._note_of(numbered, now, "disk_tight" if said.is_tight else "disk_roomy", words)
+
+    def _picture_given_up(self, numbered: Numbered, said: PictureGivenUp, now: Now) -> None:
+        self._note_of(numbered, now, "picture_given_up", f"had no room for the photograph of {said.stop_id[:64]}")
+
+    def _time_found(self, numbered: Numbered, said: TimeFound, now: Now) -> None:
+        words = f"worked on an unknown clock and has dated its records again by {said.shift_ms / 1000:.0f} s"
+        self._note_of(numbered, now, "time_found", words)
+
+    def _note_of(self, numbered: Numbered, now: Now, kind: str, words: str) -> None:
+        sender = numbered.sender
+        self._memory.counts[kind] += 1
+        self._chains.decide(now, kind, f"{sender} {words}.", f"{sender} said so", about=(sender,))
 
     # The way from stop to stop.
 

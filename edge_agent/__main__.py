@@ -20,7 +20,7 @@ from typing import Any
 from edge_agent.agent import AgentCore
 from edge_agent.dialogue import DAY_TOPIC, ENTRY_TOPIC
 from edge_agent.drivers import DeviceUrlWrong, Driver, open_can, open_gnss, open_scanner
-from edge_agent.identity import DeadLetter, Identity
+from edge_agent.identity import DeadLetter, Identity, IngestBegan
 from edge_agent.page import CertificateUnusable, Page, PortTaken
 from edge_agent.settings import AgentSettings, agent_settings, zone_of
 from edge_agent.store import SqliteStore, StoreUnusable
@@ -73,6 +73,8 @@ class Door:
             raise TopicUnknown(f"topic '{heard.topic[:80]}' is of another region than {self._region}")
         if place.direction == "up" and place.party == topics.HUB and place.carries == "presence":
             return wire.decode_presence(heard.payload)
+        if place.direction == "up" and place.party == topics.HUB and place.carries == topics.INGEST:
+            return IngestBegan(wire.decode_presence(heard.payload).life)
         if place.direction != "down" or place.party != self._agent:
             raise TopicUnknown(f"topic '{heard.topic[:80]}' is not for {self._agent}")
         if place.carries == "acks":

@@ -39,7 +39,7 @@ from edge_agent.assignment import Assignment
 from edge_agent.chain import Chain
 from edge_agent.dialogue import Asked, CountersAsked, Reply, SessionSaid
 from edge_agent.foresight import Outlook, bearing_of, deviates, look, without_done
-from edge_agent.identity import DeadLetter, Identity
+from edge_agent.identity import DeadLetter, Identity, IngestBegan
 from edge_agent.kinds import kind_named
 from edge_agent.lateness import is_worth_asking, news
 from edge_agent.memory import News, Parts, SaidToHub, changed_rows, read_part
@@ -73,6 +73,7 @@ from shared.messages import (
     Presence,
     Resequenced,
     RoadsChanged,
+    TooLate,
     WindowTold,
     WorkAmended,
 )
@@ -233,7 +234,9 @@ class AgentCore:
             case Ack():
                 self._out.rows += self._uplink.acked(event)
             case Presence():
-                self._uplink.meet(event)
+                self._out.envelopes += self._uplink.meet(event)
+            case IngestBegan():
+                self._uplink.hear_ingest()
             case LinkUp():
                 self._out.envelopes.append(self._uplink.go_up())
                 self._screen.is_stale = True
@@ -257,18 +260,22 @@ class AgentCore:
     # Commands.
 
     def _take_command(self, numbered: Numbered) -> None:
-        take, rows = self._uplink.take(numbered)
+        take, rows = self._uplink.take(numbered, numbered.after)
         self._out.rows += rows
         if take is not Take.NEW:
             self.refused["StreamUnknown" if take is None else f"Command{take.value.capitalize()}"] += 1
             return
         is_stale = self._chain.is_over(numbered.epoch)
+        start_by_ms = numbered.start_by_ms
         match numbered.message:
             case PlanPushed() as pushed:
                 stale = f"epoch {numbered.epoch} is over, {self._chain.books.epoch} acts now" if is_stale else ""
                 self._judge_plan(pushed, stale)
             case _ if is_stale:
                 self.refused["EpochOver"] += 1
+            case late if start_by_ms is not None and self._now.domain_ms > start_by_ms:
+                self.refused["TooLate"] += 1
+                self._say(TooLate(str(type(late).__struct_config__.tag), numbered.seq, start_by_ms))
             case WindowTold() as told:
                 self._take_window(told)
             case RoadsChanged() as roads:

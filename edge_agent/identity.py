@@ -29,3 +29,9 @@ class DeadLetter(msgspec.Struct, frozen=True):
 
     heading: wire.Heading
     why: str
+
+
+class IngestBegan(msgspec.Struct, frozen=True):
+    """A process that takes telemetry has begun: what was on its way to one that died is to be sent again at once."""
+
+    life: str

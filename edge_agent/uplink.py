@@ -32,7 +32,7 @@ class Uplink:
         self._taken = Receiver(saved.get("taken", {}))
         self._owes_ack = False
         self._is_up = False
-        self._hub_life = ""
+        self._hub: tuple[str, str, int] | None = None
 
     @property
     def is_up(self) -> bool:
@@ -43,7 +43,13 @@ class Uplink:
         """The broker is there: everything unacknowledged is said again, and this says that the agent is there."""
         self._is_up = True
         self._repeat_all()
-        there = Presence(self._agent, is_there=True, life=self._life, boot=self._boot)
+        return self.presence()
+
+    def presence(self) -> Envelope:
+        """The agent is there, and this is how far back it can still say everything."""
+        unacked = {"events": self._events.unacked, "telemetry": self._telemetry.unacked}
+        unacked["objects"] = self._objects.unacked
+        there = Presence(self._agent, is_there=True, life=self._life, boot=self._boot, unacked=unacked)
         topic = topics.up(self._region, self._agent, "presence")
         return Envelope(topic, wire.encode(there), topics.QOS["presence"], is_retained=True)
 
@@ -51,13 +57,22 @@ class Uplink:
         """The broker is away; what is said waits."""
         self._is_up = False
 
-    def meet(self, presence: Presence) -> None:
-        """A hub that has begun a new life may have forgotten what was on its way to it."""
-        if presence.party != topics.HUB or not presence.is_there or presence.life == self._hub_life:
-            return
-        if self._hub_life:
-            self._repeat_all()
-        self._hub_life = presence.life
+    def meet(self, presence: Presence) -> list[Envelope]:
+        """A hub that has begun a new life or epoch may have forgotten what was on its way to it: it is told again, and
+        how far back we can tell.
+        """
+        hub = (presence.life, presence.boot, presence.epoch)
+        if presence.party != topics.HUB or not presence.is_there or hub == self._hub:
+            return []
+        was_met, self._hub = self._hub is not None, hub
+        if not was_met or not self._is_up:
+            return []
+        self._repeat_all()
+        return [self.presence()]
+
+    def hear_ingest(self) -> None:
+        """A process that takes telemetry has begun: batches may have been on their way to one that died."""
+        self._telemetry.repeat_all()
 
     def say(self, event: AgentEvent, epoch: int, now_ms: EpochMs) -> list[Row]:
         """Number an event and keep it until the hub has it. Committed before it is sent."""
@@ -114,12 +129,12 @@ class Uplink:
                 return self._objects.acked(ack)
         return []
 
-    def take(self, command: Placed) -> tuple[Take | None, list[Row]]:
+    def take(self, command: Placed, after: int = 0) -> tuple[Take | None, list[Row]]:
         """Judge by its number whether a command is new, and owe an ack for it; None when it is no stream of ours."""
         if command.sender != topics.HUB or command.stream != "commands":
             return None, []
         self._owes_ack = True
-        return self._taken.take(command)
+        return self._taken.take(command, after)
 
     def acknowledgement(self) -> list[Envelope]:
         """The ack owed for commands taken in this step, once; to be sent after the commit."""

@@ -139,6 +139,41 @@ class ChangeAnswered(msgspec.Struct, frozen=True, tag="change_answered"):
     order: tuple[StopId, ...]
 
 
+class TooLate(msgspec.Struct, frozen=True, tag="too_late"):
+    """A command came after its start-by time: it is acknowledged and will not be begun.
+
+    `command` is its kind as it is named on the wire, `number` its place in the stream of commands.
+    """
+
+    command: str
+    number: int
+    start_by_ms: EpochMs
+
+
+class DiskTight(msgspec.Struct, frozen=True, tag="disk_tight"):
+    """The agent's disk is full, or has room again. While it is full, telemetry is given up and events are kept."""
+
+    is_tight: bool
+
+
+class PictureGivenUp(msgspec.Struct, frozen=True, tag="picture_given_up"):
+    """A photograph that no proof demanded was thrown away for want of room; `digest` names it in its visit."""
+
+    digest: str
+    stop_id: StopId
+
+
+class TimeFound(msgspec.Struct, frozen=True, tag="time_found"):
+    """The agent worked on an unknown clock and has found the time: what it says is dated again by `shift_ms`.
+
+    Everything it said before this and since it started bears the right date already. `by` says who told the time:
+    gnss, kernel or hub.
+    """
+
+    shift_ms: int
+    by: str
+
+
 AgentEvent = (
     AgentStarted
     | PlanTaken
@@ -154,6 +189,10 @@ AgentEvent = (
     | AmendmentTaken
     | OverrideExplained
     | ObjectPart
+    | TooLate
+    | DiskTight
+    | PictureGivenUp
+    | TimeFound
 )
 
 
@@ -203,7 +242,17 @@ class PersonForgotten(msgspec.Struct, frozen=True, tag="person_forgotten"):
     stop_ids: tuple[StopId, ...]
 
 
-HubCommand = PlanPushed | RoadsChanged | WindowTold | WorkAmended | PersonForgotten
+class TimeTold(msgspec.Struct, frozen=True, tag="time_told"):
+    """What time it is at the hub, for an agent whose `Presence.asks_time` was `asked`.
+
+    An answer to another question, or one that took long, is not believed: it may be the repeat of an old one.
+    """
+
+    asked: str
+    now_ms: EpochMs
+
+
+HubCommand = PlanPushed | RoadsChanged | WindowTold | WorkAmended | PersonForgotten | TimeTold
 
 Message = AgentEvent | HubCommand
 
@@ -211,6 +260,9 @@ Message = AgentEvent | HubCommand
 class Numbered(msgspec.Struct, frozen=True):
     """A message with its place in a stream (see `streams`): who says it, in which life of its store, as which
     number.
+
+    After `start_by_ms` a command is taken but not begun; None when it may be begun at any time. Numbers up to `after`
+    are not kept by the sender any more: who lacks one of them waits for it in vain.
     """
 
     sender: AgentId
@@ -220,6 +272,8 @@ class Numbered(msgspec.Struct, frozen=True):
     said_ms: EpochMs
     epoch: int
     message: Message
+    start_by_ms: EpochMs | None = None
+    after: int = 0
 
 
 class Ack(msgspec.Struct, frozen=True):
@@ -233,10 +287,18 @@ class Ack(msgspec.Struct, frozen=True):
 
 
 class Presence(msgspec.Struct, frozen=True):
-    """Whether a party is there. Retained; the last will says that it is not. `life` tells one process from the next."""
+    """Whether a party is there. Retained; the last will says that it is not. `life` tells one process from the next.
+
+    `unacked` names, for each stream of `boot`, the lowest number the sender still keeps (the next one when none waits):
+    a receiver that lacks an earlier one will never hear it. An agent that does not know the time `is_dated` False and
+    asks for it under the word `asks_time`; the hub answers a word with `TimeTold`.
+    """
 
     party: AgentId
     is_there: bool
     life: str
     boot: str = ""
     epoch: int = 0
+    unacked: dict[str, int] = {}
+    is_dated: bool = True
+    asks_time: str = ""

@@ -14,7 +14,7 @@ from typing import Any
 
 from shared.clock import Clock
 from shared.logs import log, told
-from shared.steps import Core, Envelope, Job, JobFailed, Now, Store, step
+from shared.steps import Core, Envelope, Job, JobFailed, Now, Point, Store, nothing, step
 
 __all__ = ["JobFailed", "Runner"]
 
@@ -36,13 +36,17 @@ class Runner:
         work: Callable[[Job], Any],
         *,
         workers: int = 2,
+        at: Point = nothing,
     ) -> None:
-        """`work` does a job and returns its answer as an event; it runs on one of `workers` threads."""
+        """`work` does a job and returns its answer as an event; it runs on one of `workers` threads. `at` hears the
+        named points of every step.
+        """
         self._core = core
         self._store = store
         self._clock = clock
         self._send = send
         self._work = work
+        self._at = at
         self._inbox: queue.SimpleQueue[tuple[Any, Future[Any] | None] | None] = queue.SimpleQueue()
         self._pool = ThreadPoolExecutor(workers, thread_name_prefix="job")
         self._is_stopping = False
@@ -109,9 +113,10 @@ class Runner:
         return Now(self._clock.now_ms(), time.monotonic_ns() // 1_000_000)
 
     def _step(self, batch: list[tuple[Any, Future[Any] | None]]) -> None:
-        consequences, envelopes = step(self._core, self._store, [event for event, _ in batch], self._now())
+        consequences, envelopes = step(self._core, self._store, [event for event, _ in batch], self._now(), self._at)
         for envelope in envelopes:
             self._send(envelope)
+            self._at("sent")
         for job in consequences.jobs:
             self._pool.submit(self._do, job)
         for place, (_, asker) in enumerate(batch):

@@ -6,7 +6,7 @@ a time, so that nothing is ever spoken that a plug pulled a moment later
 would make untrue.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
@@ -115,9 +115,24 @@ class Store(Protocol):
         ...
 
 
-def step(core: Core, store: Store, events: Sequence[Any], now: Now) -> tuple[Consequences, list[Envelope]]:
-    """Take one step; returns the consequences and everything that may be sent now, in order."""
+Point = Callable[[str], None]
+"""Hears by name where in a step we are: "decided", "committed", and "sent" for each envelope that has left."""
+
+
+def nothing(_: str) -> None:
+    """Let a step pass its named points without notice."""
+
+
+def step(
+    core: Core, store: Store, events: Sequence[Any], now: Now, at: Point = nothing
+) -> tuple[Consequences, list[Envelope]]:
+    """Take one step; returns the consequences and everything that may be sent now, in order.
+
+    Whoever sends calls `at("sent")` for each envelope. `at` may raise: a plug pulled at that point.
+    """
     consequences = core.handle(events, now)
+    at("decided")
     if consequences.rows:
         store.commit(consequences.rows)
+    at("committed")
     return consequences, [*consequences.envelopes, *core.due(now)]

@@ -97,6 +97,11 @@ class Sender:
         """How many messages wait for their acknowledgement."""
         return len(self._waiting)
 
+    @property
+    def unacked(self) -> int:
+        """The lowest number still kept; the next one when none is."""
+        return next(iter(self._waiting), self.next_seq)
+
     def _window(self) -> list[int]:
         window = []
         for seq in self._waiting:
@@ -162,14 +167,16 @@ class Receiver:
         """From the rows of an earlier life: `saved` is the room `taken`."""
         self._marks = {key: _marks.decode(value) for key, value in sorted(saved.items())}
 
-    def take(self, numbered: Placed) -> tuple[Take, list[Row]]:
-        """Judge a message; when it is new, the rows are to be committed with whatever it causes."""
+    def take(self, numbered: Placed, after: int = 0) -> tuple[Take, list[Row]]:
+        """Judge a message; when it is new, the rows are to be committed with whatever it causes.
+
+        `after` is what the sender says of numbers it keeps no more (`Numbered.after`).
+        """
         key = f"{numbered.sender}/{numbered.stream}"
-        mark = self._marks.get(key, _Mark(numbered.boot, 0))
-        if numbered.boot in mark.retired:
+        mark = self._mark(key, numbered.boot)
+        if mark is None:
             return Take.RETIRED, []
-        if numbered.boot != mark.boot:
-            mark = _Mark(numbered.boot, 0, (*mark.retired, mark.boot))
+        mark = msgspec.structs.replace(mark, upto=max(mark.upto, min(after, numbered.seq - 1)))
         if numbered.seq <= mark.upto:
             return Take.REPEAT, []
         if numbered.seq > mark.upto + 1:
@@ -177,6 +184,29 @@ class Receiver:
         mark = msgspec.structs.replace(mark, upto=numbered.seq)
         self._marks[key] = mark
         return Take.NEW, [Row("taken", key, msgspec.json.encode(mark))]
+
+    def resume(self, sender: AgentId, boot: str, stream: str, unacked: int) -> tuple[int, list[Row]]:
+        """The sender keeps nothing before the number `unacked` (`Presence.unacked`): how many messages we lack and will
+        never hear, and the rows that say so; commit them before anything of it is acknowledged.
+
+        Nothing is missing as long as nobody went back in time: a sender forgets only what a receiver has committed. It
+        is when we were restored from an older copy of our store.
+        """
+        key = f"{sender}/{stream}"
+        mark = self._mark(key, boot)
+        if mark is None or unacked - 1 <= mark.upto:
+            return 0, []
+        missing = unacked - 1 - mark.upto
+        mark = msgspec.structs.replace(mark, upto=unacked - 1)
+        self._marks[key] = mark
+        return missing, [Row("taken", key, msgspec.json.encode(mark))]
+
+    def _mark(self, key: str, boot: str) -> _Mark | None:
+        """How far this life of the sender's store was taken, the one before retired; None when it is retired itself."""
+        mark = self._marks.get(key, _Mark(boot, 0))
+        if boot in mark.retired:
+            return None
+        return mark if boot == mark.boot else _Mark(boot, 0, (*mark.retired, mark.boot))
 
     def ack(self, sender: AgentId, stream: str) -> Ack | None:
         """What may be acknowledged to this sender once everything taken is committed."""

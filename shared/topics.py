@@ -12,8 +12,10 @@ HUB = AgentId("hub")
 
 UP = ("events", "telemetry", "objects", "acks", "presence")
 DOWN = ("commands", "acks")
+INGEST = "ingest"
+"""Said by whoever begins to take telemetry: what was on its way to a process that died is to be sent again at once."""
 
-QOS = {"events": 1, "commands": 1, "telemetry": 1, "objects": 1, "acks": 0, "presence": 1}
+QOS = {"events": 1, "commands": 1, "telemetry": 1, "objects": 1, "acks": 0, "presence": 1, "ingest": 1}
 """An ack that is lost is repeated with the next message, so it may travel at 0."""
 
 
@@ -45,6 +47,11 @@ def hub_presence(region: str) -> str:
     return f"ww/{region}/{HUB}/up/presence"
 
 
+def ingest_presence(region: str) -> str:
+    """Where a process that takes telemetry says that it has begun; not retained."""
+    return f"ww/{region}/{HUB}/up/{INGEST}"
+
+
 def heard_by_hub(region: str) -> list[str]:
     """The hub's subscriptions."""
     return [up(region, AgentId("+"), carries) for carries in UP]
@@ -52,7 +59,7 @@ def heard_by_hub(region: str) -> list[str]:
 
 def heard_by_agent(region: str, agent: AgentId) -> list[str]:
     """An agent's subscriptions."""
-    return [*(down(region, agent, carries) for carries in DOWN), hub_presence(region)]
+    return [*(down(region, agent, carries) for carries in DOWN), hub_presence(region), ingest_presence(region)]
 
 
 def read(topic: str) -> Place:
@@ -60,6 +67,6 @@ def read(topic: str) -> Place:
     parts = topic.split("/")
     if len(parts) == 5 and parts[0] == "ww":
         place = Place(parts[1], AgentId(parts[2]), parts[3], parts[4])
-        if place.carries in {"up": UP, "down": DOWN}.get(place.direction, ()):
+        if place.carries in {"up": (*UP, INGEST), "down": DOWN}.get(place.direction, ()):
             return place
     raise TopicUnknown(f"topic '{topic[:80]}', expected ww/REGION/AGENT/up|down/...")

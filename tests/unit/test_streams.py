@@ -161,3 +161,56 @@ def test_what_is_rewritten_waits_under_its_number_in_memory_and_on_disk(said: in
     woken = sender(disk)
     assert outbox.due(0) == woken.due(0) == [b"nothing %d" % seq for seq in range(acked + 1, said + 1)][:IN_FLIGHT]
     assert outbox.rewrite(lambda payload: payload) == []
+
+
+def test_what_a_restored_receiver_lacks_is_counted_once_and_the_stream_goes_on() -> None:
+    receiver = Receiver({})
+    receiver.take(numbered(1))
+    missing, rows = receiver.resume(VAN, "a1", "events", 5)
+    assert missing == 3
+    woken = Receiver({row.key: row.value for row in rows if row.value is not None})
+    assert woken.resume(VAN, "a1", "events", 5) == (0, [])
+    assert woken.take(numbered(5))[0] is Take.NEW
+
+
+def test_a_sender_that_forgot_only_what_was_taken_leaves_no_gap() -> None:
+    receiver = Receiver({})
+    receiver.take(numbered(1))
+    receiver.take(numbered(2))
+    assert receiver.resume(VAN, "a1", "events", 3) == (0, [])
+    assert receiver.resume(VAN, "a1", "events", 1) == (0, [])
+    assert receiver.take(numbered(3))[0] is Take.NEW
+
+
+def test_a_retired_life_cannot_move_the_mark() -> None:
+    receiver = Receiver({})
+    receiver.take(numbered(1, "a1"))
+    receiver.take(numbered(1, "b2"))
+    assert receiver.resume(VAN, "a1", "events", 50) == (0, [])
+    assert receiver.take(numbered(2, "b2"))[0] is Take.NEW
+
+
+def test_a_replay_under_a_retired_boot_is_refused_whatever_number_it_bears() -> None:
+    receiver = Receiver({})
+    receiver.take(numbered(1, "a1"))
+    receiver.take(numbered(1, "b2"))
+    assert [receiver.take(numbered(seq, "a1"), after=seq - 1)[0] for seq in (1, 2, 3)] == [Take.RETIRED] * 3
+
+
+def test_a_receiver_with_a_new_store_does_not_wait_for_what_is_kept_no_more() -> None:
+    receiver = Receiver({})
+    assert receiver.take(numbered(57), after=0)[0] is Take.EARLY
+    assert receiver.take(numbered(57), after=56)[0] is Take.NEW
+    assert receiver.take(numbered(56), after=55)[0] is Take.REPEAT
+
+
+def test_a_sender_tells_the_lowest_number_it_keeps() -> None:
+    outbox = sender()
+    assert outbox.unacked == 1
+    outbox.say(written)
+    outbox.say(written)
+    assert outbox.unacked == 1
+    outbox.acked(Ack(VAN, "a1", "events", 1))
+    assert outbox.unacked == 2
+    outbox.acked(Ack(VAN, "a1", "events", 2))
+    assert outbox.unacked == 3
