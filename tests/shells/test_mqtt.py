@@ -114,3 +114,30 @@ def test_a_cable_answers_hostile_lines_and_lives(cable: CableAt) -> None:
         wire.sendall(b"x" * 70_000 + b"\n")
         assert b"longer than" in wire.recv(1000)
     assert cable.tell("state")["is_plugged"] is True
+
+
+def test_messages_are_heard_through_a_socket_of_our_own(link: Link, heard: Heardings) -> None:
+    next_of(heard, LinkUp)
+    assert link.publish_all([Envelope("ww/1/here", b"%d" % k, 0) for k in range(3)])
+    assert [next_of(heard, Heard) for _ in range(3)] == [Heard("ww/1/here", b"%d" % k, None) for k in range(3)]
+
+
+def test_what_comes_together_is_heard_together_and_in_order(port: int) -> None:
+    pieces: queue.SimpleQueue[list[Heard]] = queue.SimpleQueue()
+    events: Heardings = queue.SimpleQueue()
+    url = f"mqtt://127.0.0.1:{port}"
+    ears = Link(url, "ears", ["ww/+/here"], events.put, hear_all=pieces.put, gather_s=0.002)
+    ears.open()
+    next_of(events, LinkUp)
+    mouth = Link(url, "mouth", [], events.put)
+    mouth.open()
+    next_of(events, LinkUp)
+    # The first comes back when the subscription holds.
+    numbers: list[int] = []
+    for k in range(500):
+        assert mouth.publish(Envelope("ww/1/here", b"%d" % k))
+    while len(numbers) < 500:
+        numbers += [int(one.payload) for one in pieces.get(timeout=PATIENCE_S)]
+    assert numbers == list(range(500))
+    mouth.close()
+    ears.close()

@@ -12,7 +12,7 @@ HOUSES = ("edge_agent", "cloud_hub", "firmware_sim")
 PURE = {
     "shared": {
         "quantities", "work", "messages", "wire", "topics", "streams", "steps", "routes", "contracts", "ledger",
-        "features", "labels", "costs", "reckoning",
+        "features", "labels", "costs", "reckoning", "packets",
     },
     "edge_agent": {
         "agent", "kinds", "sensing", "lateness", "arrivals", "outlook", "dialogue", "telemetry", "memory", "shown",
