@@ -16,6 +16,8 @@ HANDED_OVER = 8
 """Telemetry batches numbered and on their way at once; the others may still be thinned."""
 PIECES_HANDED_OVER = 4
 """Pieces of pictures on their way at once: a quarter of a megabyte, which a slow link carries in some seconds."""
+_AWAY = ("", "", 0)
+"""No hub's life, boot and epoch."""
 
 
 class Uplink:
@@ -58,11 +60,14 @@ class Uplink:
         self._is_up = False
 
     def meet(self, presence: Presence) -> list[Envelope]:
-        """A hub that has begun a new life or epoch may have forgotten what was on its way to it: it is told again, and
-        how far back we can tell.
+        """A hub that was away, or has begun a new life or epoch, has not heard what was on its way to it: it is told
+        again, and how far back we can tell.
         """
-        hub = (presence.life, presence.boot, presence.epoch)
-        if presence.party != topics.HUB or not presence.is_there or hub == self._hub:
+        hub = (presence.life, presence.boot, presence.epoch) if presence.is_there else _AWAY
+        if presence.party != topics.HUB or hub == self._hub:
+            return []
+        if hub is _AWAY:
+            self._hub = _AWAY
             return []
         was_met, self._hub = self._hub is not None, hub
         if not was_met or not self._is_up:

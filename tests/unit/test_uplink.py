@@ -1,0 +1,42 @@
+"""When an agent says everything again that its hub may not have heard."""
+
+from edge_agent.uplink import Uplink
+from shared import topics
+from shared.messages import AgentStarted, Presence
+from shared.quantities import EpochMs
+from shared.work import AgentId
+
+
+def waiting_uplink() -> Uplink:
+    """An uplink with one event on its way, sent a moment ago, to a hub that was met."""
+    uplink = Uplink(AgentId("van-1"), "main", "boot", "life", {})
+    uplink.go_up()
+    uplink.meet(hub(True))
+    uplink.say(AgentStarted("vehicle", "1", 0), 0, EpochMs(0))
+    assert len(uplink.due(0)) == 1
+    assert uplink.due(1) == []
+    return uplink
+
+
+def hub(is_there: bool, life: str = "one") -> Presence:
+    return Presence(topics.HUB, is_there, life, "boot", 1)
+
+
+def test_a_hub_of_a_new_life_is_told_again_at_once() -> None:
+    uplink = waiting_uplink()
+    uplink.meet(hub(True, "two"))
+    assert len(uplink.due(1)) == 1
+
+
+def test_a_hub_whose_link_was_cut_is_told_again_when_it_is_back() -> None:
+    uplink = waiting_uplink()
+    uplink.meet(hub(False))
+    assert uplink.due(1) == []
+    uplink.meet(hub(True))
+    assert len(uplink.due(1)) == 1
+
+
+def test_a_hub_that_only_says_again_that_it_is_there_is_not_told_again() -> None:
+    uplink = waiting_uplink()
+    uplink.meet(hub(True))
+    assert uplink.due(1) == []
