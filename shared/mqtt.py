@@ -187,7 +187,7 @@ class Link:
         wait_s = pause_s(away_s, random.random())
         self._client.reconnect_delay_set(wait_s, wait_s)  # type: ignore[arg-type]  # It adds and compares, no more.
         # A hop that swallows what is sent must not hold a link up for long, nor may a slow one be given up too soon.
-        self._client.connect_timeout = 3.0 if away_s < SOON_S else 10.0
+        self._client.patience_s = 3.0 if away_s < SOON_S else 10.0
 
     def _published(self, _client: Client, _: Any, _mid: int, reason: ReasonCode, _properties: Any) -> None:
         if reason.is_failure:
@@ -200,6 +200,8 @@ class _Client(Client):
     """
 
     opened: BrokerSocket | None = None
+    patience_s = 3.0
+    """How long connecting and each step of the TLS handshake may take."""
 
     def __init__(self, hear: Callable[[list[Heard]], None], gather_s: float, client_id: str) -> None:
         super().__init__(CallbackAPIVersion.VERSION2, client_id, protocol=MQTTProtocolVersion.MQTTv5)
@@ -207,6 +209,7 @@ class _Client(Client):
         self._gather_s = gather_s
 
     def _create_socket(self) -> Any:
+        self._connect_timeout = self.patience_s  # Its public setter is for clients that have never connected.
         self.opened = BrokerSocket(super()._create_socket(), self._hear_all, self._gather_s)
         return self.opened
 
