@@ -106,7 +106,9 @@ class TelemetryBatch(msgspec.Struct, frozen=True):
     thinned: int = 0
 
 
-class _BatchHeading(msgspec.Struct, frozen=True):
+class BatchHeading(msgspec.Struct, frozen=True):
+    """What stands before a batch's columns: everything but the samples themselves."""
+
     sender: AgentId
     boot: str
     seq: int
@@ -116,15 +118,13 @@ class _BatchHeading(msgspec.Struct, frozen=True):
     thinned: int = 0
 
 
-_heading = msgspec.json.Decoder(_BatchHeading)
+_heading = msgspec.json.Decoder(BatchHeading)
 
 
 def encode_telemetry(batch: TelemetryBatch) -> bytes:
     """Heading length (uint32), heading (JSON), then the columns: int64 instants and float32 values, little-endian."""
     heading = _json.encode(
-        _BatchHeading(
-            batch.sender, batch.boot, batch.seq, batch.origin, batch.channels, len(batch.at_ms), batch.thinned
-        )
+        BatchHeading(batch.sender, batch.boot, batch.seq, batch.origin, batch.channels, len(batch.at_ms), batch.thinned)
     )
     columns = [column.astype("<f4", copy=False).tobytes() for column in batch.columns]
     return b"".join([len(heading).to_bytes(4, "little"), heading, batch.at_ms.astype("<i8").tobytes(), *columns])
@@ -132,15 +132,7 @@ def encode_telemetry(batch: TelemetryBatch) -> bytes:
 
 def decode_telemetry(payload: bytes) -> TelemetryBatch:
     """A batch whose columns are views on the payload. Raises TooLarge, UnknownMessage or TelemetryGarbled."""
-    if len(payload) > MOST_BYTES:
-        raise TooLarge(f"{len(payload)} bytes, expected at most {MOST_BYTES}")
-    body = 4 + int.from_bytes(payload[:4], "little")
-    if len(payload) < 4 or body > len(payload):
-        raise TelemetryGarbled(f"{len(payload)} bytes with a heading said to end at {body}")
-    heading = _decoded(_heading, payload[4:body])
-    expected = body + heading.samples * (8 + 4 * len(heading.channels))
-    if not 0 <= heading.samples <= MOST_SAMPLES or len(payload) != expected:
-        raise TelemetryGarbled(f"{len(payload)} bytes for {heading.samples} samples, expected {expected}")
+    heading, body = decode_telemetry_heading(payload)
     at_ms = np.frombuffer(payload, "<i8", heading.samples, body)
     values = body + 8 * heading.samples
     columns = tuple(
@@ -150,3 +142,19 @@ def decode_telemetry(payload: bytes) -> TelemetryBatch:
     return TelemetryBatch(
         heading.sender, heading.boot, heading.seq, heading.origin, heading.channels, at_ms, columns, heading.thinned
     )
+
+
+def decode_telemetry_heading(payload: bytes) -> tuple[BatchHeading, int]:
+    """The heading of a batch, and where its columns begin: first the instants, then each channel, one block without a
+    gap to the payload's end. Raises what `decode_telemetry` raises, for the same payloads.
+    """
+    if len(payload) > MOST_BYTES:
+        raise TooLarge(f"{len(payload)} bytes, expected at most {MOST_BYTES}")
+    body = 4 + int.from_bytes(payload[:4], "little")
+    if len(payload) < 4 or body > len(payload):
+        raise TelemetryGarbled(f"{len(payload)} bytes with a heading said to end at {body}")
+    heading = _decoded(_heading, payload[4:body])
+    expected = body + heading.samples * (8 + 4 * len(heading.channels))
+    if not 0 <= heading.samples <= MOST_SAMPLES or len(payload) != expected:
+        raise TelemetryGarbled(f"{len(payload)} bytes for {heading.samples} samples, expected {expected}")
+    return heading, body
