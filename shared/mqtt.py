@@ -166,6 +166,7 @@ class Link:
         client.drop_out_messages()
         if self._subscriptions:
             client.subscribe(list(self._subscriptions))
+            self._client.send_waiting()  # Before `publish_all` can say anything: it does not wait in paho's queue.
         self._is_up = True
         self._up_s = time.monotonic()
         self._hear(LinkUp())
@@ -207,6 +208,10 @@ class _Client(Client):
         super().__init__(CallbackAPIVersion.VERSION2, client_id, protocol=MQTTProtocolVersion.MQTTv5)
         self._hear_all = hear
         self._gather_s = gather_s
+
+    def send_waiting(self) -> None:
+        """Send what was just asked of paho, from one of its callbacks, where its own way would wait for itself."""
+        self._packet_write()
 
     def _create_socket(self) -> Any:
         self._connect_timeout = self.patience_s  # Its public setter is for clients that have never connected.
