@@ -1,0 +1,1 @@
+"""Real processes that are killed in whatever order, and an audit of what they said: nothing lost, nothing twice."""
