@@ -5,9 +5,10 @@ read by people: decisions, notices, former plans, dead letters. Telemetry has a 
 never wait for the core's, nor the core's for them.
 """
 
-from collections.abc import Iterable, Sequence
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -19,13 +20,24 @@ from shared.work import AgentId
 ROOMS = (
     "hub", "orders", "stops", "vehicles", "depots", "agents", "plans", "estimates", "promises", "roads", "needs",
     "chains", "notices_due", "taken", "outbox", "counters", "corrections", "customers", "amendments", "said_wishes",
+    "suspects", "keys",
 )  # fmt: skip
 """What a core recovers from."""
 
-ARCHIVES = ("notices", "plan_history", "dead_letters", "decisions", "receipts", "objects", "hands")
-"""What is written for people alone. `objects` are signatures and photographs, piece by piece; `hands` says who stood
-behind a decision that records name only by its role.
+ARCHIVES = (
+    "notices", "plan_history", "dead_letters", "decisions", "receipts", "objects", "hands", "accesses",
+    "enrolments", "certificates", "gaps", "dead_payloads",
+)  # fmt: skip
+"""What the core never looks up again. `objects` are signatures and photographs, piece by piece; `hands` says who stood
+behind a decision that records name only by its role; `accesses` says who read what of
+people; `gaps` what a hub restored from a backup lacks; `dead_payloads` the bytes of dead letters.
 """
+
+LEASE_S = 3.0
+"""How long a hub acts for its region without prolonging it."""
+
+PATIENCE_S = 30.0
+"""How long a hub that starts waits for a database that does not answer yet: both may have been switched on at once."""
 
 
 class StoreUnknown(ValueError):
@@ -33,7 +45,15 @@ class StoreUnknown(ValueError):
 
 
 class StoreUnreadable(ValueError):
-    """The store's file cannot be opened, or a newer release wrote it."""
+    """The store cannot be opened, or a newer release wrote it."""
+
+
+class StoreAway(RuntimeError):
+    """The database is out of reach, or took longer to answer than it may."""
+
+
+class Fenced(RuntimeError):
+    """Another hub acts for this region."""
 
 
 class DecisionsAsked(NamedTuple):
@@ -76,6 +96,44 @@ class Segment(NamedTuple):
     payload: bytes
 
 
+class Summary(NamedTuple):
+    """One channel by buckets of time, those without a sample left out: int64 [n] epoch ms where each begins, float64
+    [n] mean, least and most of its values, int64 [n] how many.
+    """
+
+    from_ms: npt.NDArray[np.int64]
+    mean: npt.NDArray[np.float64]
+    least: npt.NDArray[np.float64]
+    most: npt.NDArray[np.float64]
+    samples: npt.NDArray[np.int64]
+
+
+class ReadingsCame(NamedTuple):
+    """New readings of an agent have been committed, by whichever process: how many, and the newest's instant."""
+
+    agent: AgentId
+    to_ms: EpochMs
+    samples: int
+
+
+class LedgerRow(NamedTuple):
+    """That a message of telemetry was taken, whether its readings are still kept or not."""
+
+    sender: AgentId
+    boot: str
+    seq: int
+    samples: int
+    thinned: int
+
+
+class Closing(Protocol):
+    """Something that goes on until it is closed."""
+
+    def close(self) -> None:
+        """End it; returns when it has ended."""
+        ...
+
+
 class Taken(NamedTuple):
     """What has been stored of one life of one agent's telemetry: everything up to a number, and some beyond."""
 
@@ -86,12 +144,36 @@ class Taken(NamedTuple):
 class HubStore(Protocol):
     """The store of the hub's core, which also answers people's questions from other threads."""
 
+    def act(self, region: str, holder: str) -> bool:
+        """Become the one hub that acts for the region; `holder` says in words who we are. False while another does.
+
+        Call it before `saved`: what a former holder commits later than this is refused. Raises StoreUnreadable when the
+        store belongs to another region, StoreAway when it is out of reach.
+        """
+        ...
+
+    def renew(self) -> bool:
+        """Go on acting for another LEASE_S; False when another hub acts now, and the process must end.
+
+        Returns or raises within two seconds, whatever the link does: StoreAway when it cannot be said. Whoever could
+        not prolong for almost LEASE_S must end too.
+        """
+        ...
+
+    def acting(self, region: str) -> str:
+        """Who acts for the region, as they called themselves, or acted last; "" when nobody ever did."""
+        ...
+
     def saved(self) -> Saved:
         """Every room, for a core to recover from."""
         ...
 
     def commit(self, rows: Sequence[Row]) -> None:
-        """Keep all the rows or none, on disk. Raises when the disk does not take them."""
+        """Keep all the rows or none, on disk. Raises when the disk does not take them, Fenced when another hub acts."""
+        ...
+
+    def dump(self) -> Iterator[Row]:
+        """Every row of rooms and archives as they are at one instant, while a hub may work on; decisions in order."""
         ...
 
     def documents(self, room: str, prefix: str = "") -> list[tuple[str, bytes]]:
@@ -122,8 +204,10 @@ class HubStore(Protocol):
 class TelemetryStore(Protocol):
     """The store of raw readings."""
 
-    def commit(self, segments: Sequence[Segment]) -> None:
-        """Keep each segment not known yet, with its ledger row, all in one transaction."""
+    def commit(self, segments: Sequence[Segment]) -> list[bool]:
+        """Keep each segment not known yet, with its ledger row, all in one transaction; which were new. Several
+        processes may commit at once.
+        """
         ...
 
     def taken(self, sender: AgentId, boot: str) -> Taken:
@@ -134,8 +218,18 @@ class TelemetryStore(Protocol):
         """One channel between two instants, both included, the first `most` samples."""
         ...
 
+    def summed(
+        self, agent: AgentId, channel: str, from_ms: int, to_ms: int, per: Literal["1min", "1h"], most: int = 100_000
+    ) -> Summary:
+        """One channel by the minute or the hour, the first `most` buckets that begin between two instants."""
+        ...
+
     def latest(self, agent: AgentId) -> dict[str, tuple[int, float]]:
         """The newest value of every channel of the newest segment: channel to (epoch ms, value)."""
+        ...
+
+    def changes(self, hear: Callable[[Sequence[ReadingsCame]], None]) -> Closing:
+        """Have `hear` called, from a thread of its own, with what any process commits from now on."""
         ...
 
     def forget(self, before_ms: int, most: int) -> int:
@@ -144,8 +238,34 @@ class TelemetryStore(Protocol):
         """
         ...
 
+    def blur(self, before_ms: int, most: int) -> int:
+        """Coarsen the positions in at most so many segments that end before this instant to a hundredth of a degree,
+        and say how many were; each once.
+        """
+        ...
+
     def totals(self) -> dict[str, int]:
         """Segments, samples and thinned samples stored so far."""
+        ...
+
+    def failures(self) -> list[str]:
+        """Background work of the database that failed, each in a sentence; empty when all is well."""
+        ...
+
+    def notices(self) -> list[str]:
+        """What this database lacks and what follows from that, each in a sentence."""
+        ...
+
+    def dump(self) -> Iterator[Segment]:
+        """Every segment that is kept, as it would come from its agent, at one instant."""
+        ...
+
+    def ledger(self) -> Iterator[LedgerRow]:
+        """Every message that was ever taken, at one instant."""
+        ...
+
+    def restore_ledger(self, rows: Sequence[LedgerRow]) -> None:
+        """Note messages as taken whose readings are not kept any more."""
         ...
 
     def close(self) -> None:
@@ -153,25 +273,76 @@ class TelemetryStore(Protocol):
         ...
 
 
-def open_stores(url: str) -> tuple[HubStore, TelemetryStore]:
-    """The stores of a URL like sqlite:///var/lib/waywarden/hub.db (three slashes, then a path; four for an absolute
-    one).
+def open_stores(url: str, patience_s: float = PATIENCE_S) -> tuple[HubStore, TelemetryStore]:
+    """The stores of a URL: sqlite:///var/lib/waywarden/hub.db (three slashes, then a path; four for an absolute one),
+    or postgresql://USER@HOST/DB.
 
-    Raises StoreUnknown for another scheme, StoreUnreadable when the file cannot be used.
+    A database that does not answer yet is waited for `patience_s` seconds. Raises StoreUnknown for another scheme,
+    StoreUnreadable when the file or the database cannot be used.
     """
-    from cloud_hub.storage.embedded import EmbeddedStore, EmbeddedTelemetry
+    hub = open_hub_store(url, patience_s)
+    try:
+        return hub, open_telemetry(url, patience_s)
+    except BaseException:
+        hub.close()
+        raise
+
+
+def open_hub_store(url: str, patience_s: float = PATIENCE_S) -> HubStore:
+    """The rooms and archives of a store's URL; raises as `open_stores`."""
+    if is_postgres(url):
+        from cloud_hub.storage.postgres import PostgresStore
+
+        return PostgresStore(url, patience_s)
+    from cloud_hub.storage.embedded import EmbeddedStore
+
+    return EmbeddedStore(file_of(url))
+
+
+def open_telemetry(url: str, patience_s: float = PATIENCE_S) -> TelemetryStore:
+    """The readings of a store's URL; raises as `open_stores`."""
+    if is_postgres(url):
+        from cloud_hub.storage.timescale import PostgresTelemetry
+
+        return PostgresTelemetry(url, patience_s)
+    from cloud_hub.storage.embedded import EmbeddedTelemetry
 
     file = file_of(url)
-    return EmbeddedStore(file), EmbeddedTelemetry(file.with_name(f"{file.stem}-telemetry{file.suffix}"))
+    return EmbeddedTelemetry(file.with_name(f"{file.stem}-telemetry{file.suffix}"))
+
+
+def is_postgres(url: str) -> bool:
+    """Whether a URL names a PostgreSQL. Raises StoreUnknown when it names neither that nor a file."""
+    scheme, _, rest = url.partition("://")
+    if scheme in ("postgresql", "postgres") and rest:
+        return True
+    file_of(url)
+    return False
 
 
 def file_of(url: str) -> Path:
     """The file of a store's URL. Raises StoreUnknown unless it is sqlite:///PATH."""
     scheme, _, path = url.partition("://")
     if scheme != "sqlite" or len(path) < 2 or not path.startswith("/"):
-        later = "; PostgreSQL comes later" if scheme.startswith("postgres") else ""
-        raise StoreUnknown(f"store is '{url}', expected sqlite:///PATH{later}")
+        raise StoreUnknown(
+            f"store is '{shown_url(url)}', expected sqlite:///PATH or postgresql://USER@HOST/DATABASE: "
+            "mend the setting `store`"
+        )
     return Path(path[1:])
+
+
+def shown_url(url: str) -> str:
+    """A store's URL as it may be printed and logged: without a password, wherever it stands."""
+    scheme, mark, rest = url.partition("://")
+    if not mark or "sqlite" in scheme:
+        return url
+    # The last @ of what names the host: a password may hold one that nobody encoded.
+    who, at, where = rest.rpartition("@")
+    hidden = _SECRETS.sub(r"\1=***", where)
+    return f"{scheme}://{who.partition(':')[0]}{at}{hidden}"
+
+
+_SECRETS = re.compile(r"\b(password|sslpassword|passfile)=[^&\s]*", re.IGNORECASE)
 
 
 def followed(seqs: Iterable[int]) -> Taken:

@@ -4,6 +4,7 @@ Each room is a table of documents. One connection writes, from one thread at a t
 so a reader never makes the core wait. Migrations are numbered and only ever added to.
 """
 
+import fcntl
 import os
 import sqlite3
 import threading
@@ -97,6 +98,11 @@ def _notice_kinds(db: Database) -> None:
         )
 
 
+@hub_migrations(name="0005_access")
+def _access(db: Database) -> None:
+    _make_rooms(db, ("keys", "accesses", "enrolments", "certificates", "gaps", "dead_payloads", "suspects"))
+
+
 def _make_rooms(db: Database, rooms: Iterable[str]) -> None:
     for room in rooms:
         db.execute(f"CREATE TABLE room_{room} (key TEXT PRIMARY KEY, doc BLOB NOT NULL)")
@@ -121,7 +127,38 @@ class EmbeddedStore:
 
     def __init__(self, path: Path) -> None:
         """Opens the file, makes it when there is none, and brings it up to this release. Raises StoreUnreadable."""
+        self._path = path
+        self._acting: int | None = None
         self._file = _File(path, hub_migrations)
+
+    def act(self, region: str, holder: str) -> bool:
+        """Become the one hub that works on this file, by a lock on the file `PATH.acting`, which goes with the process
+        and says who holds it. False while another does.
+        """
+        if self._acting is not None:
+            return True
+        lock = os.open(f"{self._path}.acting", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            os.close(lock)
+            return False
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, f"{region} {holder}\n".encode(), 0)
+        self._acting = lock
+        return True
+
+    def renew(self) -> bool:
+        """True: the lock is held until the process ends."""
+        return self._acting is not None
+
+    def acting(self, region: str) -> str:
+        """Who holds the lock, as they called themselves, or held it last; "" when nobody ever did."""
+        try:
+            said = Path(f"{self._path}.acting").read_text(errors="replace")
+        except OSError:
+            return ""
+        return said.removeprefix(f"{region} ").strip()
 
     def saved(self) -> Saved:
         """Every room, for a core to recover from."""
@@ -173,9 +210,25 @@ class EmbeddedStore:
             yield from (doc for _, doc in rows)
             after = rows[-1][0]
 
+    def dump(self) -> Iterator[Row]:
+        """Every row of rooms and archives as they are at one instant, decisions in order; a hub may work on."""
+        connection = _connect(self._path)
+        try:
+            connection.execute("PRAGMA query_only = ON")
+            connection.execute("BEGIN")
+            for room in (*ROOMS, *ARCHIVES):
+                order = "number" if room == "decisions" else "key"
+                for key, doc in connection.execute(f"SELECT key, doc FROM {_table(room)} ORDER BY {order}"):
+                    yield Row(room, key, doc)
+        finally:
+            connection.close()
+
     def close(self) -> None:
-        """Let go of the file."""
+        """Let go of the file, and of acting for its region."""
         self._file.close()
+        if self._acting is not None:
+            os.close(self._acting)
+            self._acting = None
 
 
 def read_chains(path: Path) -> tuple[Iterator[bytes], dict[str, Chain]]:
