@@ -41,6 +41,9 @@ class Order(msgspec.Struct, frozen=True):
     `amended` are visits that are other than sold or were never sold: one a customer has changed, and one that follows
     a failed attempt (see `stop_named`). `called_off` names visits that were added and taken out again. An order that
     goes back to its sender is `returning`. `is_forgotten` when what was personal about it has been erased.
+
+    `partner` is the shop or carrier it is of, "" for the operator's own. `depots` are those whose people handed it in,
+    empty when somebody did who is bound to none.
     """
 
     order_id: OrderId
@@ -57,6 +60,8 @@ class Order(msgspec.Struct, frozen=True):
     amended: tuple[Stop, ...] = ()
     is_forgotten: bool = False
     called_off: tuple[StopId, ...] = ()
+    partner: str = ""
+    depots: tuple[str, ...] = ()
 
     @property
     def visits(self) -> tuple[StopId, ...]:
@@ -177,8 +182,16 @@ class KeptDecision(msgspec.Struct, frozen=True):
     heard_ms: EpochMs
 
 
+LetterState = Literal["waiting", "retried", "settled"]
+
+
 class DeadLetter(msgspec.Struct, frozen=True):
-    """A message that was taken but could not be acted upon, and why."""
+    """A message that was taken but could not be acted upon, and why.
+
+    `payload` is how it begins, for people; all its `size` bytes lie in the archive `dead_payloads` under the same key
+    (0: they were not kept, for they may be part of somebody's signature). `decision_id` is the record of what a person
+    made of it.
+    """
 
     sender: AgentId
     boot: str
@@ -187,6 +200,37 @@ class DeadLetter(msgspec.Struct, frozen=True):
     heard_ms: EpochMs
     why: str
     payload: str
+    size: int = 0
+    state: LetterState = "waiting"
+    looked_ms: EpochMs | None = None
+    decision_id: str = ""
+
+    @property
+    def key(self) -> str:
+        """Its name among all dead letters."""
+        return f"{self.sender}/{self.boot}/{self.stream}/{self.seq:012d}"
+
+
+class DeadPayload(msgspec.Struct, frozen=True):
+    """The bytes of a dead letter, as they came. Personal: they may say anything."""
+
+    heard_ms: EpochMs
+    payload: bytes
+
+
+class Gap(msgspec.Struct, frozen=True):
+    """Messages of one life of a sender's store that we lack and will never hear: those from the first number to the
+    last. None as `last_seq`: how many there were is not known, for the store is gone.
+    """
+
+    sender: AgentId
+    boot: str
+    stream: str
+    first_seq: int
+    last_seq: int | None
+    found_ms: EpochMs
+    why: str
+    decision_id: str
 
 
 def remaining(order: Iterable[StopId], records: dict[StopId, StopRecord]) -> tuple[StopId, ...]:

@@ -18,6 +18,7 @@ commit. A part knows the books and only those parts that stand below it here:
     dayplan      which agent serves which stops
     closures     closed streets, and leg times that know them
     orderbook    orders handed in and corrected
+    keyring      keys of the HTTP interface, and who read what
     yard         vehicles and depots
     customers    what each customer is told
     mailbag      notices on their way
@@ -33,6 +34,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from cloud_hub.access.asked import AccessesOld, AccessesSeen, KeyAsked, KeyRevokeAsked, KeysUsed
+from cloud_hub.access.keyring import Keyring
 from cloud_hub.addressbook import AddressBook
 from cloud_hub.amendments import NEED as AMENDMENT_NEED
 from cloud_hub.amendments import Amendments
@@ -153,6 +156,7 @@ class HubCore:
         self._undone = Undone(memory, chains, self._mailbag, self._yard, settling, visits, workdays, face)
         self._streets = ClosedStreets(memory, chains, post, attempts, identity.zone)
         self._orders = OrderBook(memory, chains, book)
+        self._keyring = Keyring(memory, chains)
         self._reports = Reports(
             memory, chains, post, self._customers, self._dayplan, self._amendments, self._redelivery, self._undone
         )
@@ -242,6 +246,11 @@ class HubCore:
             WishSaid: self._wishes.said,
             NoticeDelivered: self._mailbag.delivered,
             NoticeFailed: self._mailbag.failed,
+            KeyAsked: self._keyring.asked,
+            KeyRevokeAsked: self._keyring.revoked,
+            KeysUsed: self._keyring.used,
+            AccessesSeen: self._keyring.seen,
+            AccessesOld: self._keyring.old,
             JobFailed: self._job_failed,
         }
 

@@ -78,6 +78,7 @@ class OrderAccepted(msgspec.Struct, frozen=True, kw_only=True):
     door_code: str
     safe_place: str
     neighbour: str
+    partner: str = ""
 
 
 class Doubtful(msgspec.Struct, frozen=True):
@@ -310,6 +311,7 @@ class _Counter:
                 door_code=order.door_code.strip(),
                 safe_place=order.safe_place.strip(),
                 neighbour=order.neighbour.strip(),
+                partner=order.partner.strip(),
             )
         )
 
@@ -428,7 +430,7 @@ class _Counter:
         return Found(written, (given,))
 
 
-_CONTENT = tuple(name for name in OrderIn.__struct_fields__ if name not in OF_THE_CUSTOMER)
+_CONTENT = tuple(name for name in OrderIn.__struct_fields__ if name not in (*OF_THE_CUSTOMER, "partner"))
 
 
 def fingerprint(order: OrderIn) -> str:
@@ -467,5 +469,7 @@ def _right_attributes(order: OrderIn) -> None:
             "a reference to the shop's own record",
             "give its key there, and the address in a column of its own",
         )
+    if len(order.partner) > 64 or not order.partner.isprintable():
+        raise RowWrong("a partner longer than 64 characters or with control characters", "a short name", "correct it")
     if len(order.address) > 300:
         raise RowWrong("an address longer than 300 characters", "less", "shorten it")

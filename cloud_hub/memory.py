@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from cloud_hub.access.keys import KeyRecord
 from cloud_hub.books import Book
 from cloud_hub.contacts import Customer
 from cloud_hub.events import Notice
@@ -26,10 +27,13 @@ ONLY_PAGE = "closures"
 
 
 class Self(msgspec.Struct, frozen=True):
-    """What the hub knows of itself: the life of its store, and how often it has started."""
+    """What the hub knows of itself: the life of its store, and how often it has started. `is_restored` until the first
+    start after the store was restored from a backup.
+    """
 
     boot: str
     epoch: int
+    is_restored: bool = False
 
 
 class PlanNeed(msgspec.Struct, frozen=True):
@@ -62,6 +66,7 @@ class Memory:
         self.due_notices = Book("notices_due", Notice, saved)
         self.amendments = Book("amendments", Amendment, saved)
         self.said_wishes = Book("said_wishes", SaidWish, saved)
+        self.keys = Book("keys", KeyRecord, saved)
         self._noted: list[Row] = []
         self.counts: Counter[str] = Counter()
         """What happened how often in this life, by name. Not kept."""
@@ -80,6 +85,10 @@ class Memory:
     def keep(self, rows: Iterable[Row]) -> None:
         """Have these rows committed."""
         self._noted += rows
+
+    def forget(self, room: str, key: str) -> None:
+        """Have what this room holds under this key erased."""
+        self.keep([Row(room, key, None)])
 
     def rows(self) -> list[Row]:
         """Everything noted or changed since this was last asked."""
@@ -117,5 +126,5 @@ class Memory:
             self.itself, self.customers, self.orders, self.stops, self.vehicles, self.depots, self.agents, self.plans,
             self.estimates, self.promises, self.closures, self.needs, self.chains, self.due_notices,
             self.amendments,
-            self.said_wishes,
+            self.said_wishes, self.keys,
         )  # fmt: skip

@@ -27,7 +27,8 @@ class OrderIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     order's.
 
     `customer_ref` names the customer, without one the order's own number does. `name`, `email`, `phone`, `language`,
-    and the channels agreed to (`consent`) go into the book of customers and nowhere else.
+    and the channels agreed to (`consent`) go into the book of customers and nowhere else. `partner` is whose order it
+    is; who hands in with a partner's key need not say it.
     """
 
     order_id: str
@@ -58,6 +59,7 @@ class OrderIn(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     door_code: str = ""
     safe_place: str = ""
     neighbour: str = ""
+    partner: str = ""
 
 
 OF_THE_CUSTOMER = (

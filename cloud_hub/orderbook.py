@@ -16,6 +16,8 @@ from shared.work import StopId
 FORGOTTEN = "it is the number of an order whose customer was forgotten"
 A_CUSTOMERS = "it names no customer, and its own number is the customer_ref of other orders"
 A_GUESTS = "its customer_ref is the number of an order that names no customer"
+ANOTHERS = "its number is that of somebody else's order"
+ANOTHERS_CUSTOMER = "its customer_ref is that of somebody else's customer"
 
 
 class OrderBook:
@@ -82,10 +84,20 @@ class OrderBook:
         named = {order.customer_ref for order in (*known, *handed) if _names_its_customer(order)}
         for_themselves = {str(order.order_id) for order in known if not _names_its_customer(order)}
         forgotten = {order.order_id for order in self._memory.orders.values() if order.is_forgotten}
+        partners = {str(order.order_id): order.partner for order in known}
+        theirs = {(order.partner, order.customer_ref or str(order.order_id)) for order in known if order.partner}
+        customers = {order.customer_ref or str(order.order_id) for order in known}
 
         def objection(order: Order) -> str:
             if order.order_id in forgotten:
                 return FORGOTTEN
+            if partners.get(order.order_id, order.partner) != order.partner:
+                return ANOTHERS
+            reference = order.customer_ref or str(order.order_id)
+            is_known = reference in customers or reference in self._memory.customers
+            if order.partner and is_known and (order.partner, reference) not in theirs:
+                # What a shop says of a customer decides where messages go: it may not say it of another shop's.
+                return ANOTHERS_CUSTOMER
             if _names_its_customer(order):
                 return A_GUESTS if order.customer_ref in for_themselves else ""
             return A_CUSTOMERS if order.order_id in named else ""
