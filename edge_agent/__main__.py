@@ -20,7 +20,8 @@ from typing import Any
 from edge_agent.agent import AgentCore
 from edge_agent.dialogue import DAY_TOPIC, ENTRY_TOPIC
 from edge_agent.drivers import DeviceUrlWrong, Driver, open_can, open_gnss, open_scanner
-from edge_agent.identity import DeadLetter, Identity, IngestBegan
+from edge_agent.identity import DeadLetter, Identity
+from edge_agent.machine import IngestBegan
 from edge_agent.page import CertificateUnusable, Page, PortTaken
 from edge_agent.settings import AgentSettings, agent_settings, zone_of
 from edge_agent.store import SqliteStore, StoreUnusable

@@ -5,6 +5,7 @@ A phone that gave the code holds a token; here only the token's hash is kept, ov
 
 import msgspec
 
+from edge_agent.dating import Dating
 from edge_agent.dialogue import Entry, Reply, SessionSaid
 from edge_agent.memory import Admission, Day, Parts, Session, read_part
 from shared.contracts import Plan
@@ -72,6 +73,11 @@ class Access:
             return False
         self._admission = msgspec.structs.replace(self._admission, sessions=kept)
         return True
+
+    def redate(self, dating: Dating) -> None:
+        """The time was found: codes given on the unknown clock were given then."""
+        sessions = tuple(dating.of(session, "opened_ms") for session in self._admission.sessions)
+        self._admission = msgspec.structs.replace(self._admission, sessions=sessions)
 
     def expires_ms(self, plan: Plan | None, day: Day) -> int | None:
         """When the next session ends, in domain time; None while there is none."""

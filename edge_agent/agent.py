@@ -37,12 +37,14 @@ from edge_agent.access import Access
 from edge_agent.answers import Answers
 from edge_agent.assignment import Assignment
 from edge_agent.chain import Chain
+from edge_agent.dating import Dating, Undated
 from edge_agent.dialogue import Asked, CountersAsked, Reply, SessionSaid
 from edge_agent.foresight import Outlook, bearing_of, deviates, look, without_done
-from edge_agent.identity import DeadLetter, Identity, IngestBegan
+from edge_agent.identity import DeadLetter, Identity
 from edge_agent.kinds import kind_named
 from edge_agent.lateness import is_worth_asking, news
-from edge_agent.memory import News, Parts, SaidToHub, changed_rows, read_part
+from edge_agent.machine import IngestBegan, RoomChanged, Stopping, TellTime
+from edge_agent.memory import ClockKept, News, Parts, SaidToHub, changed_rows, read_part
 from edge_agent.outlook import Foreseen, Improve, Improved, Predict, Predicted
 from edge_agent.reordering import (
     ROADS_HAVE_CHANGED,
@@ -65,6 +67,7 @@ from shared.messages import (
     AgentEvent,
     AgentStarted,
     Decided,
+    DiskTight,
     EstimatesMoved,
     Numbered,
     PersonForgotten,
@@ -73,13 +76,15 @@ from shared.messages import (
     Presence,
     Resequenced,
     RoadsChanged,
+    TimeFound,
+    TimeTold,
     TooLate,
     WindowTold,
     WorkAmended,
 )
 from shared.quantities import EpochMs
 from shared.routes import BadRoute
-from shared.steps import Consequences, Envelope, JobFailed, LinkDown, LinkUp, Now, Row, Saved, Wake
+from shared.steps import ClockFound, Consequences, Envelope, JobFailed, LinkDown, LinkUp, Now, Row, Saved, Wake
 from shared.streams import Take
 
 FORESEE_EVERY_MS = 60_000
@@ -87,6 +92,8 @@ FORESEE_EVERY_MS = 60_000
 FORESEE_BEFORE_MS = 1_800_000
 """Before departure there is nothing to learn from looking more than half an hour ahead."""
 DEVIATION_AT_MOST_EVERY_MS = 15_000
+TIME_BACK_MS = 60_000
+"""A clock that tells less than the last instant we remember is wrong (a receiver after a rollover of its weeks)."""
 REMEMBER_EVERY_MS = 60_000
 """How often the last place and the metres driven are committed."""
 
@@ -122,11 +129,15 @@ class AgentCore:
         own = saved.get("agent", {})
         self._chain = Chain(identity.agent, own)
         self._remembered = read_part(own, "place", Remembered) or Remembered()
-        self._written = self._parts()
         self._sensing = Sensing(limits_at(identity.clock_speed), self._remembered)
         self._belief: Belief | None = None
         self._believed = 0
         self._remembered_at_ms = 0
+        self._last_kept = read_part(own, "clock", ClockKept)
+        self._undated = read_part(own, "undated", Undated)
+        self._written = self._parts()
+        self._is_tight = False
+        self._is_told_time = False
 
         self._version = 0
         self._questions = 0
@@ -180,8 +191,11 @@ class AgentCore:
     def wake(self, now: Now) -> Wake:
         """The next look ahead in domain time, the next repeat in real time."""
         work, day = self._round.work, self._round.day
-        waits = [self._round.tick_ms(), self._access.expires_ms(self._round.plan, day)]
-        if work is not None and day.shown and day.shift != "ended":
+        waits = [self._round.tick_ms()]
+        is_dated = self._undated is None
+        if is_dated:
+            waits.append(self._access.expires_ms(self._round.plan, day))
+        if is_dated and work is not None and day.shown and day.shift != "ended":
             look = max(self._looked_at_ms + FORESEE_EVERY_MS, now.domain_ms + 1)
             starts = work.plan.depart_ms - FORESEE_BEFORE_MS
             is_early = day.shift == "waiting" and now.domain_ms < starts
@@ -198,6 +212,7 @@ class AgentCore:
             "visits": self._round.visits,
             "answered": self._answers.given,
             "objects": self._round.proofs.kept,
+            "undated": self._undated,
             **self._uplink.durable(),
         }
 
@@ -214,15 +229,22 @@ class AgentCore:
             "arcs_changed_today": self._round.day.arcs_used,
             "relocations": self._sensing.relocations,
             "object_bytes_on_board": self._round.proofs.bytes_on_board,
+            "disk_is_tight": int(self._is_tight),
         }
-        found |= {f"refused_{name}": count for name, count in sorted(self.refused.items())}
-        found |= {f"refused_{name}": count for name, count in sorted(self._sensing.refused.items())}
-        return found
+        refused = self.refused + Counter({str(name): n for name, n in self._sensing.refused.items()})
+        return found | {f"refused_{name}": count for name, count in sorted(refused.items())}
 
     # Events, one kind after the other.
 
     def _start(self) -> None:
         self._screen.begin(self._now.domain_ms)
+        now_ms, last = self._now.domain_ms, self._last_kept
+        if not self.identity.is_dated:
+            self._lose_time(self._undated or self._uplink.numbered_from(now_ms))
+        elif self._undated is not None:
+            # The life before this one ended undated: it is taken to have ended just now.
+            self._uplink.hold_back(self._undated)
+            self._find_time(ClockFound(now_ms - (now_ms if last is None else last.last_ms), "start"))
         self._say(AgentStarted(self.identity.kind, self.identity.version, self._round.plan_version))
 
     def _take(self, event: Any) -> Any:
@@ -234,15 +256,22 @@ class AgentCore:
             case Ack():
                 self._out.rows += self._uplink.acked(event)
             case Presence():
-                self._out.envelopes += self._uplink.meet(event)
+                self._out.envelopes += self._uplink.meet(event, self._now.real_ms)
             case IngestBegan():
                 self._uplink.hear_ingest()
             case LinkUp():
-                self._out.envelopes.append(self._uplink.go_up())
+                self._out.envelopes.append(self._uplink.go_up(self._now.real_ms))
                 self._screen.is_stale = True
             case LinkDown():
                 self._uplink.go_down()
                 self._screen.is_stale = True
+            case ClockFound():
+                self._find_time(event)
+            case RoomChanged():
+                self._change_room(event.is_tight)
+            case Stopping():
+                self._out.rows += self._uplink.write_down()
+                self._remembered = self._sensing.remember()
             case Asked():
                 return self._answer(event)
             case CountersAsked():
@@ -256,6 +285,75 @@ class AgentCore:
             case _:
                 raise AssertionError(f"no such event: {type(event).__name__}")
         return None
+
+    # The machine: its clock and its disk.
+
+    def _lose_time(self, undated: Undated) -> None:
+        """Nobody knows the time: the work goes on by the provisional clock, and nothing undated leaves."""
+        self._undated = undated
+        self._uplink.hold_back(undated)
+        self._round.is_dated = False
+
+    def _hear_time(self, told_ms: int, heard_ms: int, by: str) -> None:
+        """Somebody says what time it is; before what we remember it cannot be, and who says so is not believed."""
+        if self._undated is None or self._is_told_time:
+            return
+        if told_ms < self._undated.since_ms - TIME_BACK_MS:
+            self.refused["TimeBeforeMemory"] += 1
+            return
+        self._is_told_time = True
+        self._out.jobs.append(TellTime(self._need("time"), EpochMs(told_ms), EpochMs(heard_ms), by))
+
+    def _find_time(self, found: ClockFound) -> None:
+        """Date everything again that was written since the time was lost; the last seconds' belief begins anew."""
+        if self._undated is None:
+            return
+        dating = Dating(self._undated.since_ms, found.shift_ms)
+        self._undated, self._is_told_time = None, False
+        greeting, rows = self._uplink.redate(dating, self._now.real_ms)
+        self._out.envelopes += greeting
+        self._out.rows += [*rows, *self._answers.redate(dating)]
+        self._chain.redate(dating)
+        self._access.redate(dating)
+        self._round.redate(dating)
+        self._remembered = dating.of(self._sensing.remember(), "at_ms")
+        self.refused += Counter({str(name): n for name, n in self._sensing.refused.items()})
+        self._sensing = Sensing(limits_at(self.identity.clock_speed), self._remembered)
+        self._belief = None
+        self._remembered_at_ms = self._looked_at_ms = 0
+        self._outlook, self._foreseeing, self._improving, self._asked_in_vain = None, None, None, None
+        self._say(TimeFound(found.shift_ms, found.by))
+        self._screen.is_stale = True
+        self._pass_on()
+
+    def _take_time(self, told: TimeTold) -> None:
+        """The hub answers our question for the time; half of the time it took is the way back."""
+        ago_ms = self._uplink.asked_ago_ms(told.asked, self._now.real_ms)
+        if ago_ms is None:
+            self.refused["TimeNotAsked"] += 1
+        else:
+            way_ms = round(ago_ms / 2 * self.identity.clock_speed)
+            self._hear_time(told.now_ms + way_ms, self._now.domain_ms, "hub")
+
+    def _change_room(self, is_tight: bool) -> None:
+        """The disk is full, or has room again: telemetry gives way, everything else is kept."""
+        if is_tight == self._is_tight:
+            return
+        self._is_tight = is_tight
+        self._out.rows += self._uplink.tighten() if is_tight else self._uplink.loosen()
+        self._say(DiskTight(is_tight))
+        self._screen.is_stale = True
+
+    def _make_room(self) -> None:
+        """Give up what is worth least while more waits for the hub than may: telemetry, then photographs that nothing
+        is to be shown by. What was done and decided is never given up.
+        """
+        while self._uplink.bytes_waiting + self._round.proofs.bytes_on_board > self.identity.outbox_bytes:
+            rows = self._uplink.give_up_telemetry()
+            self._out.rows += rows
+            if not rows and not self._round.give_up_picture():
+                return
+            self._pass_on()
 
     # Commands.
 
@@ -273,7 +371,9 @@ class AgentCore:
                 self._judge_plan(pushed, stale)
             case _ if is_stale:
                 self.refused["EpochOver"] += 1
-            case late if start_by_ms is not None and self._now.domain_ms > start_by_ms:
+            case TimeTold() as time:
+                self._take_time(time)
+            case late if start_by_ms is not None and self._undated is None and self._now.domain_ms > start_by_ms:
                 self.refused["TooLate"] += 1
                 self._say(TooLate(str(type(late).__struct_config__.tag), numbered.seq, start_by_ms))
             case WindowTold() as told:
@@ -344,7 +444,18 @@ class AgentCore:
         the_round, expected = self._round, self._outlook.estimates if self._outlook else ()
         agent, is_up, moves = self.identity.agent, self._uplink.is_up, the_round.is_moving
         rest_from_ms = self._outlook.rest_from_ms if self._outlook else None
-        day = day_shown(agent, the_round.work, the_round.day, the_round.visits, expected, is_up, moves, rest_from_ms)
+        day = day_shown(
+            agent,
+            the_round.work,
+            the_round.day,
+            the_round.visits,
+            expected,
+            is_up,
+            moves,
+            rest_from_ms,
+            self._is_tight,
+            self._undated is None,
+        )
         self._out.envelopes += [*self._screen.admits(self._access.entry(self._round.plan)), *self._screen.shows(day)]
 
     # Readings.
@@ -358,6 +469,8 @@ class AgentCore:
         if refusal is None and isinstance(reading, Fix):
             now_ms = self._now.domain_ms
             self._out.rows += self._uplink.sample(self._sensing.believe(now_ms), now_ms)
+            if self._undated is not None and reading.utc_ms is not None:
+                self._hear_time(reading.utc_ms, reading.at_ms, "gnss")
 
     def _take_scan(self, scan: Scan) -> None:
         try:
@@ -370,7 +483,9 @@ class AgentCore:
         """What the devices say together now, and what that says about where the van is in its work."""
         now_ms = self._now.domain_ms
         self._belief = self._sensing.believe(now_ms)
-        if self._round.tick(self._belief, now_ms) | self._access.expire(self._round.plan, self._round.day, now_ms):
+        has_ticked = self._round.tick(self._belief, now_ms)
+        is_dated = self._undated is None
+        if has_ticked | (is_dated and self._access.expire(self._round.plan, self._round.day, now_ms)):
             self._screen.is_stale = True
             self._pass_on()
         if not has_read:
@@ -384,9 +499,12 @@ class AgentCore:
     # Looking ahead.
 
     def _foresee(self) -> None:
-        """Want a prediction when something has happened, when progress deviates, or when a minute has passed."""
+        """Want a prediction when something has happened, when progress deviates, or when a minute has passed.
+
+        While nobody knows the time there is none: against which windows?
+        """
         work, now_ms = self._round.work, self._now.domain_ms
-        if work is None or not self._is_time_to_look(work):
+        if work is None or self._undated is not None or not self._is_time_to_look(work):
             return
         day, learned = self._round.day, self._round.learned
         bearing = bearing_of(work, day, learned, self._belief, self.identity.zone, now_ms)
@@ -444,6 +562,8 @@ class AgentCore:
     def _take_failed(self, failed: JobFailed) -> None:
         """The need stays; the next look comes with the next minute."""
         self.refused[f"JobFailed{type(failed.job).__name__}"] += 1
+        if isinstance(failed.job, TellTime):
+            self._is_told_time = False
         if self._foreseeing is not None and failed.job.need == self._foreseeing.job.need:
             self._foreseeing, self._foresee_now = None, ""
         if self._improving is not None and failed.job.need == self._improving.job.need:
@@ -547,10 +667,13 @@ class AgentCore:
                 self._outlook = without_done(self._outlook, self._round.day.shown)
 
     def _hand_over(self) -> None:
-        """Let telemetry and pictures go as the link takes them; when all is said, nothing old is left to forget."""
+        """Let telemetry and pictures go as the link takes them, and some of them for want of room; when all is said,
+        nothing old is left to forget.
+        """
         now_ms = self._now.domain_ms
         self._out.rows += self._uplink.hand_over_telemetry()
         self._out.rows += self._uplink.hand_over_objects(self._round.proofs, self._chain.books.epoch, now_ms)
+        self._make_room()
         if self._uplink.has_said_all:
             self._out.rows += self._round.close_forgetting()
 
@@ -570,9 +693,12 @@ class AgentCore:
             ("day", "news"): self._news if self._news.of else None,
             **self._chain.parts(),
             ("agent", "place"): self._remembered,
+            ("agent", "undated"): self._undated,
         }
 
     def _write_down(self) -> None:
         parts = self._parts()
         self._out.rows += changed_rows(self._written, parts)
         self._written = parts
+        if self._out.rows:
+            self._out.rows.append(Row("agent", "clock", msgspec.json.encode(ClockKept(self._now.domain_ms))))

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import msgspec
 
+from edge_agent.dating import Dating
 from edge_agent.dialogue import Asked, ObjectSaid, Reply, ScanSaid, SessionSaid
 from edge_agent.memory import Answered
 from shared.quantities import EpochMs
@@ -51,3 +52,13 @@ class Answers:
         answered = Answered(now_ms, asked.fingerprint(), reply)
         self._given[asked.key] = answered
         return [*(Row(ROOM, key, None) for key in old), Row(ROOM, asked.key, msgspec.json.encode(answered))]
+
+    def redate(self, dating: Dating) -> list[Row]:
+        """The time was found: answers given on the unknown clock were given then."""
+        rows = []
+        for key, answered in self._given.items():
+            redated = dating.of(answered, "at_ms")
+            if redated != answered:
+                self._given[key] = redated
+                rows.append(Row(ROOM, key, msgspec.json.encode(redated)))
+        return rows

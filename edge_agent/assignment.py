@@ -56,16 +56,16 @@ class Assignment:
         return self.plan.depot.position if left is None else left
 
 
-def plan_objection(pushed: PlanPushed, agent: AgentId, driven_version: int, now_ms: int) -> str:
-    """Why a pushed plan cannot be taken, in words; empty when it can."""
+def plan_objection(pushed: PlanPushed, agent: AgentId, driven_version: int, now_ms: int | None) -> str:
+    """Why a pushed plan cannot be taken, in words; empty when it can. `now_ms` is None while nobody knows the time."""
     plan = pushed.plan
     if plan.agent != agent:
         return f"it is for {plan.agent}, this is {agent}"
     if plan.plan_version <= driven_version:
         return f"agent already drives plan {driven_version}"
-    if now_ms > pushed.start_by_ms:
+    if now_ms is not None and now_ms > pushed.start_by_ms:
         return f"it came {minutes((now_ms - pushed.start_by_ms) / 1000)} min after its start-by time"
-    if now_ms > plan.expires_ms:
+    if now_ms is not None and now_ms > plan.expires_ms:
         return "it has expired"
     return "; ".join(plan.objections())
 

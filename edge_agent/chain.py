@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import msgspec
 
+from edge_agent.dating import Dating
 from edge_agent.foresight import Outlook
 from edge_agent.memory import Books, Parts, read_part
 from edge_agent.outlook import Improve, Improved
@@ -47,6 +48,11 @@ class Chain:
             return True
         self._kept_at_ms[rule] = now_ms
         return False
+
+    def redate(self, dating: Dating) -> None:
+        """The time was found: the last record may be called otherwise now."""
+        self._books = msgspec.structs.replace(self._books, link=dating.link(self._books.link))
+        self._kept_at_ms = {rule: dating.at(at_ms) for rule, at_ms in self._kept_at_ms.items()}
 
     def decide(
         self,

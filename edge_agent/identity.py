@@ -9,7 +9,10 @@ from shared.work import AgentId
 
 
 class Identity(msgspec.Struct, frozen=True):
-    """Who this agent is. `boot` names the life of its store, `life` that of this process."""
+    """Who this agent is. `boot` names the life of its store, `life` that of this process.
+
+    `is_dated` says whether the time is known as this life begins; `outbox_bytes` is how much may wait for the hub.
+    """
 
     agent: AgentId
     region: str
@@ -19,6 +22,8 @@ class Identity(msgspec.Struct, frozen=True):
     version: str = ""
     zone: tzinfo = UTC
     clock_speed: float = 1.0
+    is_dated: bool = True
+    outbox_bytes: int = 8_000_000
 
 
 class DeadLetter(msgspec.Struct, frozen=True):
@@ -29,9 +34,3 @@ class DeadLetter(msgspec.Struct, frozen=True):
 
     heading: wire.Heading
     why: str
-
-
-class IngestBegan(msgspec.Struct, frozen=True):
-    """A process that takes telemetry has begun: what was on its way to one that died is to be sent again at once."""
-
-    life: str

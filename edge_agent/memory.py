@@ -129,6 +129,12 @@ class Books(msgspec.Struct, frozen=True):
     decisions: int = 0
 
 
+class ClockKept(msgspec.Struct, frozen=True):
+    """The latest instant of a commit: a machine that does not know the time goes on from there."""
+
+    last_ms: EpochMs
+
+
 class Learned(msgspec.Struct, frozen=True):
     """What this van and driver have taught: the day's pace on legs and at doors, and the models' offsets."""
 

@@ -4,7 +4,7 @@ They are personal: they lie in a room of their own, records name them by hash, a
 stream of their own, so that no event waits for a picture. What no visit names is thrown away.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 
 import msgspec
 
@@ -129,6 +129,17 @@ class Proofs:
     def begin_day(self) -> list[Row]:
         """Another day has come: what no visit has named will not be named any more."""
         return self._drop([key for key in self._kept if key not in self._shipping.waiting])
+
+    def give_up(self, is_proof: Callable[[StopId], bool]) -> tuple[Kept | None, list[Row]]:
+        """Throw away the oldest photograph that no piece of has left and that nothing was to be shown by; None when
+        there is none.
+        """
+        under_way = self._shipping.waiting[:1] if self._shipping.parts_left else ()
+        for key in self._shipping.waiting:
+            kept = self._kept[key]
+            if kept.kind == "photo" and key not in under_way and not is_proof(kept.stop_id):
+                return kept, self._drop([key])
+        return None, []
 
     def forget(self, stop_ids: Collection[StopId]) -> list[Row]:
         """Throw away what was made at these stops, on its way or not."""

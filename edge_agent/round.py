@@ -13,6 +13,7 @@ import msgspec
 from edge_agent import forgetting, learning, turns
 from edge_agent.amending import Amended, amend, placed
 from edge_agent.assignment import Assignment, plan_objection, read_told, roads_objection
+from edge_agent.dating import Dating
 from edge_agent.dialogue import (
     ChangeSaid,
     HeadingSaid,
@@ -43,6 +44,7 @@ from shared.messages import (
     HeadingTo,
     OverrideExplained,
     PersonForgotten,
+    PictureGivenUp,
     PlanPushed,
     PlanTaken,
     RoadsChanged,
@@ -53,7 +55,7 @@ from shared.messages import (
 )
 from shared.quantities import EpochMs
 from shared.steps import Row, Saved
-from shared.work import AgentId, Stop, StopId, Visit, missing_from_proof
+from shared.work import AgentId, Outcome, Stop, StopId, Visit, missing_from_proof
 
 ANSWER_WITHIN_MS = 1_200_000
 """A driver who has not said why after 20 minutes has other things to do, and is not asked again."""
@@ -103,6 +105,8 @@ class Round:
         self._near: Near | None = None
         self._is_moving = bool(self._day.held)
         self._motion_known_ms: int | None = None
+        self.is_dated = True
+        """Whether the time is known: while it is not, no window, expiry or departure is judged."""
         self._sayings = learning.Sayings()
         self._events: list[AgentEvent] = []
         self._rows: list[Row] = []
@@ -172,7 +176,7 @@ class Round:
         """Why a plan cannot be taken; empty when it can, and for the plan driven already."""
         if self._work is not None and pushed.plan == self._work.plan:
             return ""
-        return plan_objection(pushed, agent, self.plan_version, now_ms)
+        return plan_objection(pushed, agent, self.plan_version, now_ms if self.is_dated else None)
 
     def take_plan(self, plan: Plan) -> bool:
         """Work under a plan: visits done and the stop under way are kept, on another day everything begins anew.
@@ -290,6 +294,33 @@ class Round:
         self._forgotten |= dict.fromkeys(sorted(left))
         self._moved_on = "somebody was forgotten"
         return True
+
+    def redate(self, dating: Dating) -> None:
+        """The time was found: what happened on the unknown clock happened then. What was seen in the last seconds is
+        forgotten, as by a restart.
+        """
+        self.is_dated = True
+        self._day = turns.redated(self._day, dating)
+        for stop_id, visit in self._visits.items():
+            redated = dating.visit(visit)
+            if redated != visit:
+                self._visits[stop_id] = redated
+                self._rows.append(Row("visits", stop_id, msgspec.json.encode(redated)))
+        self._near, self._motion_known_ms = None, None
+        self._moved_on = "the time was found"
+
+    def give_up_picture(self) -> bool:
+        """Throw away a photograph that nothing is to be shown by, for want of room; False when there is none."""
+        given_up, rows = self._proofs.give_up(self._is_shown_by_photo)
+        self._rows += rows
+        if given_up is not None:
+            self._events.append(PictureGivenUp(given_up.digest, given_up.stop_id))
+        return given_up is not None
+
+    def _is_shown_by_photo(self, stop_id: StopId) -> bool:
+        """What nobody signed for, or nobody took, is shown by a photograph alone."""
+        visit = self._visits.get(stop_id)
+        return visit is None or visit.outcome is not Outcome.DELIVERED_TO_PERSON
 
     def close_forgetting(self) -> list[Row]:
         """Nothing waits for the hub any more that was said before somebody was forgotten."""
@@ -454,11 +485,11 @@ class Round:
         work, at = self._work, Moment(now_ms, belief)
         if work is None or not self._day.shown:
             return
-        if self._day.shift == "waiting" and has_begun(belief, work.plan, now_ms):
+        if self._day.shift == "waiting" and has_begun(belief, work.plan, now_ms if self.is_dated else None):
             self._turn_shift("begun", at)
         if self._day.shift != "under_way":
             return
-        happening, self._near = observe(belief, self._day, work, self._near, now_ms)
+        happening, self._near = observe(belief, self._day, work, self._near, now_ms, self.is_dated)
         match happening:
             case SetOff():
                 self._head_for(happening.stop_id, None, work, at)

@@ -63,8 +63,12 @@ def day_shown(
     link_is_up: bool,
     is_moving: bool,
     rest_from_ms: int | None = None,
+    is_tight: bool = False,
+    is_dated: bool = True,
 ) -> dict[str, Any]:
     """Everything the page shows but its revision and the present instant; stops in the order shown.
+
+    `is_tight` says that the disk is full, `is_dated` whether the time is known.
 
     While the van moves that is the order it set off with, and nothing waits for an answer. `rest_from_ms` is from when
     on the break does the least harm; None when nobody knows better than the plan.
@@ -82,6 +86,8 @@ def day_shown(
         "at_stop": day.at_stop,
         "link_is_up": link_is_up,
         "is_moving": is_moving,
+        "is_tight": is_tight,
+        "is_dated": is_dated,
         "question": None if is_moving else _question(day, work),
         "stops": [],
         "done": [_done(visits[stop_id]) for stop_id in day.driven if stop_id in visits],

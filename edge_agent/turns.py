@@ -7,6 +7,7 @@ from collections.abc import Collection, Container
 
 import msgspec
 
+from edge_agent.dating import Dating
 from edge_agent.memory import Change, Day, Override, Refused
 from shared.quantities import EpochMs, Position
 from shared.work import StopId, Visit
@@ -209,6 +210,18 @@ def to_forget(day: Day, stop_ids: Collection[StopId]) -> Day:
 def lately_refused(day: Day, now_ms: int) -> tuple[Refused, ...]:
     """Changes turned down so lately that they are not proposed again."""
     return tuple(refused for refused in day.refused if now_ms - refused.at_ms < REFUSED_FOR_MS)
+
+
+def redated(day: Day, dating: Dating) -> Day:
+    """The time was found: what happened on the unknown clock happened then."""
+    day = dating.of(day, "arrived_ms", "left_ms", "set_off_ms", "rest_began_ms", "changed_ms", "ended_ms")
+    return msgspec.structs.replace(
+        day,
+        change=None if day.change is None else dating.of(day.change, "at_ms"),
+        refused=tuple(dating.of(refused, "at_ms") for refused in day.refused),
+        override=None if day.override is None else dating.of(day.override, "at_ms"),
+        question=None if day.question is None else dating.of(day.question, "at_ms"),
+    )
 
 
 def _first(order: tuple[StopId, ...], stop_id: StopId | None) -> tuple[StopId, ...]:

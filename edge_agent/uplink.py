@@ -2,9 +2,10 @@
 
 from typing import Any
 
+from edge_agent.dating import Dating, Undated
 from edge_agent.proofs import Proofs
 from edge_agent.sensing import Belief
-from edge_agent.telemetry import Collector
+from edge_agent.telemetry import Collector, tombstone
 from shared import topics, wire
 from shared.messages import Ack, AgentEvent, Numbered, ObjectPart, Presence
 from shared.quantities import EpochMs
@@ -14,6 +15,8 @@ from shared.work import AgentId
 
 HANDED_OVER = 8
 """Telemetry batches numbered and on their way at once; the others may still be thinned."""
+ASKS_TIME_EVERY_MS = 10_000
+"""Real time between two questions to the hub for the time; an answer that took longer is the answer to none."""
 PIECES_HANDED_OVER = 4
 """Pieces of pictures on their way at once: a quarter of a megabyte, which a slow link carries in some seconds."""
 _AWAY = ("", "", 0)
@@ -34,6 +37,9 @@ class Uplink:
         self._taken = Receiver(saved.get("taken", {}))
         self._owes_ack = False
         self._is_up = False
+        self._undated: Undated | None = None
+        self._questions = 0
+        self._asked_real_ms: int | None = None
         self._hub: tuple[str, str, int] | None = None
 
     @property
@@ -41,25 +47,51 @@ class Uplink:
         """Whether the broker is there."""
         return self._is_up
 
-    def go_up(self) -> Envelope:
+    def go_up(self, real_ms: int) -> Envelope:
         """The broker is there: everything unacknowledged is said again, and this says that the agent is there."""
         self._is_up = True
         self._repeat_all()
-        return self.presence()
+        return self.presence(real_ms)
 
-    def presence(self) -> Envelope:
-        """The agent is there, and this is how far back it can still say everything."""
-        unacked = {"events": self._events.unacked, "telemetry": self._telemetry.unacked}
-        unacked["objects"] = self._objects.unacked
-        there = Presence(self._agent, is_there=True, life=self._life, boot=self._boot, unacked=unacked)
+    def presence(self, real_ms: int) -> Envelope:
+        """The agent is there, and this is how far back it can still say everything; it asks for the time it lacks."""
+        unacked = {
+            "events": self._events.unacked,
+            "telemetry": self._telemetry.unacked,
+            "objects": self._objects.unacked,
+        }
+        is_dated, asks_time = self._undated is None, ""
+        if not is_dated:
+            self._questions += 1
+            self._asked_real_ms = real_ms
+            asks_time = self._question()
+        there = Presence(
+            self._agent,
+            is_there=True,
+            life=self._life,
+            boot=self._boot,
+            unacked=unacked,
+            is_dated=is_dated,
+            asks_time=asks_time,
+        )
         topic = topics.up(self._region, self._agent, "presence")
         return Envelope(topic, wire.encode(there), topics.QOS["presence"], is_retained=True)
+
+    def _question(self) -> str:
+        return f"{self._life}/{self._questions}"
+
+    def asked_ago_ms(self, question: str, real_ms: int) -> int | None:
+        """How long ago the hub was asked for the time; None when this is not what it was asked, or it took too long."""
+        if self._undated is None or self._asked_real_ms is None or question != self._question():
+            return None
+        passed_ms = real_ms - self._asked_real_ms
+        return passed_ms if passed_ms <= ASKS_TIME_EVERY_MS else None
 
     def go_down(self) -> None:
         """The broker is away; what is said waits."""
         self._is_up = False
 
-    def meet(self, presence: Presence) -> list[Envelope]:
+    def meet(self, presence: Presence, real_ms: int) -> list[Envelope]:
         """A hub that was away, or has begun a new life or epoch, has not heard what was on its way to it: it is told
         again, and how far back we can tell.
         """
@@ -70,10 +102,10 @@ class Uplink:
             self._hub = _AWAY
             return []
         was_met, self._hub = self._hub is not None, hub
-        if not was_met or not self._is_up:
+        if not self._is_up or not (was_met or self._undated):
             return []
         self._repeat_all()
-        return [self.presence()]
+        return [self.presence(real_ms)]
 
     def hear_ingest(self) -> None:
         """A process that takes telemetry has begun: batches may have been on their way to one that died."""
@@ -85,6 +117,7 @@ class Uplink:
         def write(seq: int) -> bytes:
             return wire.encode(Numbered(self._agent, self._boot, "events", seq, now_ms, epoch, event))
 
+        self._collector.mark(now_ms)
         return self._events.say(write)
 
     def sample(self, belief: Belief, now_ms: int) -> list[Row]:
@@ -94,7 +127,9 @@ class Uplink:
     def hand_over_telemetry(self) -> list[Row]:
         """Number batches only while somebody is there to hear them: what has no number may still be thinned."""
         found: list[Row] = []
-        while self._is_up and self._telemetry.backlog < HANDED_OVER and self._collector.backlog:
+        while (
+            self._is_up and self._undated is None and self._telemetry.backlog < HANDED_OVER and self._collector.backlog
+        ):
             handed = self._collector.hand_over(self._telemetry.next_seq)
             assert handed is not None
             payload, rows = handed
@@ -105,7 +140,8 @@ class Uplink:
     def hand_over_objects(self, proofs: Proofs, epoch: int, now_ms: EpochMs) -> list[Row]:
         """Number pieces of pictures a few at a time, and only while no event waits: a picture delays nobody."""
         found: list[Row] = []
-        while self._is_up and not self._events.backlog and self._objects.backlog < PIECES_HANDED_OVER:
+        is_free = self._is_up and self._undated is None
+        while is_free and not self._events.backlog and self._objects.backlog < PIECES_HANDED_OVER:
             handed = proofs.next_part()
             if handed is None:
                 break
@@ -117,6 +153,81 @@ class Uplink:
 
             found += self._objects.say(write)
         return found
+
+    # Room.
+
+    @property
+    def bytes_waiting(self) -> int:
+        """How much room everything takes that waits for the hub."""
+        return (
+            self._events.bytes_waiting
+            + self._telemetry.bytes_waiting
+            + self._objects.bytes_waiting
+            + self._collector.bytes_waiting
+        )
+
+    def give_up_telemetry(self) -> list[Row]:
+        """Give up some telemetry: of what was never handed to the link, else the oldest batch that was. No rows when
+        there is none.
+        """
+        return self._collector.thin() or self._give_up_sent()
+
+    def _give_up_sent(self) -> list[Row]:
+        given_up = 0
+
+        def fallen(payload: bytes) -> bytes:
+            nonlocal given_up
+            if given_up:
+                return payload
+            renewed, given_up = tombstone(payload)
+            return renewed if given_up else payload
+
+        rows = self._telemetry.rewrite(fallen)
+        return [*rows, *self._collector.give_up_sent(given_up)] if given_up else []
+
+    def tighten(self) -> list[Row]:
+        """The disk is full: samples are counted and not kept."""
+        return self._collector.tighten()
+
+    def loosen(self) -> list[Row]:
+        """There is room again."""
+        return self._collector.loosen()
+
+    def write_down(self) -> list[Row]:
+        """The end has come: close the batch under way."""
+        return [*self._collector.close(), *self._collector.settle()]
+
+    # The time.
+
+    def numbered_from(self, since_ms: EpochMs) -> Undated:
+        """What is numbered from now on is undated."""
+        return Undated(since_ms, self._events.next_seq, self._objects.next_seq)
+
+    def hold_back(self, undated: Undated) -> None:
+        """Nothing undated leaves; what was said before the time was lost does."""
+        self._undated = undated
+        self._events.held_from, self._objects.held_from = undated.events_from, undated.objects_from
+
+    def redate(self, dating: Dating, real_ms: int) -> tuple[list[Envelope], list[Row]]:
+        """The time is found: what waits is dated and may leave, and the hub hears that we know the time."""
+        rows = [
+            *self._events.rewrite(dating.payload),
+            *self._objects.rewrite(dating.payload),
+            *self._collector.redate(dating),
+        ]
+        self._undated = None
+        self._events.held_from = self._objects.held_from = None
+        return [self.presence(real_ms)] if self._is_up else [], rows
+
+    def question_due(self, real_ms: int) -> list[Envelope]:
+        """The hub is asked again for the time while nobody has told it."""
+        at_ms = self._question_at()
+        return [self.presence(real_ms)] if at_ms is not None and at_ms <= real_ms else []
+
+    def _question_at(self) -> int | None:
+        if self._undated is None or not self._is_up or self._asked_real_ms is None:
+            return None
+        return self._asked_real_ms + ASKS_TIME_EVERY_MS
 
     @property
     def has_said_all(self) -> bool:
@@ -152,6 +263,7 @@ class Uplink:
         if not self._is_up:
             return []
         return [
+            *self.question_due(real_ms),
             *self._envelopes("events", self._events.due(real_ms)),
             *self._envelopes("telemetry", self._telemetry.due(real_ms)),
             *self._envelopes("objects", self._objects.due(real_ms)),
@@ -162,7 +274,7 @@ class Uplink:
         if not self._is_up:
             return None
         waits = (sender.due_at(real_ms) for sender in (self._events, self._telemetry, self._objects))
-        return min((at for at in waits if at is not None), default=None)
+        return min((at for at in (*waits, self._question_at()) if at is not None), default=None)
 
     def durable(self) -> dict[str, Any]:
         """Everything of the streams that a restart must not forget."""
@@ -170,7 +282,8 @@ class Uplink:
             "events": (self._events.next_seq, self._events.backlog),
             "telemetry": (self._telemetry.next_seq, self._telemetry.backlog, self._collector.backlog),
             "objects": (self._objects.next_seq, self._objects.backlog),
-            "thinned": self._collector.thinned,
+            "bytes": self.bytes_waiting,
+            "samples": self._collector.account,
             "commands": self._taken.ack(topics.HUB, "commands"),
         }
 
@@ -180,7 +293,10 @@ class Uplink:
             "events_waiting": self._events.backlog,
             "telemetry_waiting": self._telemetry.backlog + self._collector.backlog,
             "object_pieces_waiting": self._objects.backlog,
-            "telemetry_thinned_samples": self._collector.thinned,
+            "telemetry_made_samples": self._collector.account.made,
+            "telemetry_thinned_samples": self._collector.account.ever,
+            "outbox_bytes": self.bytes_waiting,
+            "is_dated": int(self._undated is None),
             "link_is_up": int(self._is_up),
         }
 

@@ -87,18 +87,22 @@ def is_moving(belief: Belief | None) -> bool | None:
     return not belief.is_standing and (belief.speed_mps or 0.0) >= SETS_OFF_MPS
 
 
-def has_begun(belief: Belief, plan: Plan, now_ms: int) -> bool:
-    """Whether a van whose driver has said nothing is out on its round."""
+def has_begun(belief: Belief, plan: Plan, now_ms: int | None) -> bool:
+    """Whether a van whose driver has said nothing is out on its round; `now_ms` is None while nobody knows the time."""
     if belief.position is None or belief.is_standing or belief.quality != "gnss":
         return False
     far_m = min(metres_between(belief.position, p) for p in (plan.depot.position, plan.depot.gateway))
-    return far_m > 2 * LEFT_M and (belief.speed_mps or 0) > DRIVES_MPS and now_ms > plan.depart_ms - EARLY_MS
+    is_time = now_ms is None or now_ms > plan.depart_ms - EARLY_MS
+    return far_m > 2 * LEFT_M and (belief.speed_mps or 0) > DRIVES_MPS and is_time
 
 
 def observe(
-    belief: Belief, day: Day, work: Assignment, near: Near | None, now_ms: int
+    belief: Belief, day: Day, work: Assignment, near: Near | None, now_ms: int, is_dated: bool = True
 ) -> tuple[Happening | None, Near | None]:
-    """What has happened on a day under way with stops to come, and which stop the van is near from now on."""
+    """What has happened on a day under way with stops to come, and which stop the van is near from now on.
+
+    While nobody knows the time, any slot may open soon.
+    """
     if day.at_stop is not None:
         return _leaving(belief, day, day.at_stop, work, near), near
     if belief.quality != "gnss":
@@ -110,7 +114,7 @@ def observe(
     away = {stop_id: metres_between(belief.position, work.stops[stop_id].position) for stop_id in day.shown}
     near = _stood(_nearest(away, goal, near, now_ms), belief, day)
     # Who sets off does not stand, so no reading says both.
-    opens_soon = near is not None and work.stops[near.stop_id].slot.opens_ms - now_ms <= OPENS_SOON_MS
+    opens_soon = not is_dated or (near is not None and work.stops[near.stop_id].slot.opens_ms - now_ms <= OPENS_SOON_MS)
     return leaves or _arrival(belief, belief.position, day, away, near, opens_soon, now_ms), near
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from edge_agent.inference import ModelGarbled, ModelMissing, Models, WrongColumns
+from edge_agent.machine import TellTime
 from edge_agent.outlook import (
     Bearing,
     Foreseen,
@@ -19,7 +20,7 @@ from edge_agent.outlook import (
 from shared.features import FeatureOutOfRange
 from shared.logs import log
 from shared.resequence import resequence
-from shared.steps import Job
+from shared.steps import ClockFound, Job
 from shared.work import StopId
 
 
@@ -43,7 +44,7 @@ class Workshop:
         """What decisions call the models; "none" when there are none."""
         return "none" if self._models is None else self._models.name
 
-    def do(self, job: Job) -> Predicted | Improved:
+    def do(self, job: Job) -> Predicted | Improved | ClockFound:
         """The answer to a job. Raises JobUnknown; anything else that goes wrong is the core's to hear."""
         began_ns = time.monotonic_ns()
         match job:
@@ -52,8 +53,11 @@ class Workshop:
                 return Predicted(job.need, foreseen, _passed_ms(began_ns))
             case Improve():
                 return self._improve(job, began_ns)
+            case TellTime():
+                # The runner puts the clock right before the step that hears of it.
+                return ClockFound(job.utc_ms - job.heard_ms, job.by)
             case _:
-                raise JobUnknown(f"a job of kind {type(job).__name__}, expected Predict or Improve")
+                raise JobUnknown(f"a job of kind {type(job).__name__}, expected Predict, Improve or TellTime")
 
     def _improve(self, job: Improve, began_ns: int) -> Improved:
         found = resequence(job.problem, limit_ms=job.limit_ms, seed=job.seed)

@@ -20,12 +20,16 @@ class ClockSettingWrong(ValueError):
     """The clock's setting is not EPOCH_MS,SPEED,ORIGIN_MONOTONIC_NS."""
 
 
-class Clock(msgspec.Struct, frozen=True):
-    """`speed` domain milliseconds pass per real millisecond since the origin."""
+class Clock(msgspec.Struct):
+    """`speed` domain milliseconds pass per real millisecond since the origin.
+
+    A clock that is not dated goes on from an instant somebody remembered, and is put right once the time is found.
+    """
 
     epoch_ms: int
     speed: float
     origin_ns: int
+    is_dated: bool = True
 
     @classmethod
     def real(cls) -> "Clock":
@@ -53,6 +57,16 @@ class Clock(msgspec.Struct, frozen=True):
         if not 0 < clock.speed <= 10_000:
             raise ClockSettingWrong(f"{SETTING} asks for speed {clock.speed}, expected more than 0 and at most 10,000")
         return clock
+
+    def lose(self, last_ms: int) -> None:
+        """Nobody knows the time: go on from the last instant that is remembered."""
+        self.epoch_ms += last_ms - self.now_ms()
+        self.is_dated = False
+
+    def find(self, shift_ms: int) -> None:
+        """The time was found: it is so much later than this clock has shown. Only the thread of the steps may do it."""
+        self.epoch_ms += shift_ms
+        self.is_dated = True
 
     def setting(self) -> str:
         """The text other processes read to share this clock."""

@@ -14,7 +14,7 @@ from typing import Any
 
 from shared.clock import Clock
 from shared.logs import log, told
-from shared.steps import Core, Envelope, Job, JobFailed, Now, Point, Store, nothing, step
+from shared.steps import ClockFound, Core, Envelope, Job, JobFailed, Now, Point, Store, nothing, step
 
 __all__ = ["JobFailed", "Runner"]
 
@@ -22,6 +22,9 @@ MOST_EVENTS = 256
 """A step takes everything that waits, up to this many: one commit serves them all."""
 
 LONGEST_NAP_S = 5.0
+
+LAST_STEPS = 4
+"""Steps that take what waits when the end has come; devices would go on speaking for ever."""
 
 
 class Runner:
@@ -62,7 +65,7 @@ class Runner:
         return answer
 
     def stop(self) -> None:
-        """Let `run` return after the step under way."""
+        """Let `run` return once what waits now is taken."""
         self._is_stopping = True
         self._inbox.put(None)
 
@@ -72,6 +75,10 @@ class Runner:
             self._step([])
             while not self._is_stopping:
                 self._step(self._gather())
+            for _ in range(LAST_STEPS):
+                last = self._gather(waits=False)
+                if last:
+                    self._step(last)
         except BaseException as broken:
             log("step_failed", error=told(broken), then="the process ends and wakes from disk")
             raise
@@ -85,10 +92,10 @@ class Runner:
         except BaseException:  # noqa: BLE001 - nothing may be caught and lived with here.
             os._exit(70)  # EX_SOFTWARE of sysexits.h.
 
-    def _gather(self) -> list[tuple[Any, Future[Any] | None]]:
+    def _gather(self, waits: bool = True) -> list[tuple[Any, Future[Any] | None]]:
         batch = []
         try:
-            waiting = self._inbox.get(timeout=self._nap_s())
+            waiting = self._inbox.get(timeout=self._nap_s()) if waits else self._inbox.get_nowait()
             while True:
                 if waiting is not None:
                     batch.append(waiting)
@@ -113,6 +120,7 @@ class Runner:
         return Now(self._clock.now_ms(), time.monotonic_ns() // 1_000_000)
 
     def _step(self, batch: list[tuple[Any, Future[Any] | None]]) -> None:
+        batch = self._put_right(batch)
         consequences, envelopes = step(self._core, self._store, [event for event, _ in batch], self._now(), self._at)
         for envelope in envelopes:
             self._send(envelope)
@@ -122,6 +130,18 @@ class Runner:
         for place, (_, asker) in enumerate(batch):
             if asker is not None:
                 asker.set_result(consequences.answers.get(place))
+
+    def _put_right(self, batch: list[tuple[Any, Future[Any] | None]]) -> list[tuple[Any, Future[Any] | None]]:
+        """The batch with the time's being found before all else, and the clock put right by it, once."""
+        found = [waiting for waiting in batch if isinstance(waiting[0], ClockFound)]
+        if not found:
+            return batch
+        others = [waiting for waiting in batch if not isinstance(waiting[0], ClockFound)]
+        if self._clock.is_dated:
+            return others
+        self._clock.find(found[0][0].shift_ms)
+        log("clock_found", shift_ms=found[0][0].shift_ms, by=found[0][0].by)
+        return [found[0], *others]
 
     def _do(self, job: Job) -> None:
         try:

@@ -67,6 +67,16 @@ class LinkDown(msgspec.Struct, frozen=True):
     why: str
 
 
+class ClockFound(msgspec.Struct, frozen=True):
+    """The time was unknown and is found: it is `shift_ms` later than our clock has shown. `by` says who told it.
+
+    First of its step's events, and the step's `Now` is by the new time already.
+    """
+
+    shift_ms: int
+    by: str
+
+
 class Consequences(msgspec.Struct):
     """What a core made of a batch of events.
 

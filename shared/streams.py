@@ -38,8 +38,11 @@ class Sender:
         self._waiting = {
             int(key.removeprefix(self._room)): saved[key] for key in sorted(saved) if key.startswith(self._room)
         }
+        self._bytes = sum(map(len, self._waiting.values()))
         self._flights: dict[int, _Flight] = {}
         self.next_seq = int(counters.get(self._room, b"1"))
+        self.held_from: int | None = None
+        """Messages from this number on are kept and not sent; None when none is held back."""
 
     def say(self, write: Callable[[int], bytes]) -> list[Row]:
         """Take a message into the stream: `write` gets its number and returns its bytes. Commit the rows."""
@@ -47,6 +50,7 @@ class Sender:
         payload = write(seq)
         self.next_seq = seq + 1
         self._waiting[seq] = payload
+        self._bytes += len(payload)
         return [Row("outbox", self._key(seq), payload), Row("counters", self._room, b"%d" % self.next_seq)]
 
     def acked(self, ack: Ack) -> list[Row]:
@@ -55,19 +59,21 @@ class Sender:
             return []
         done = [seq for seq in self._waiting if seq <= ack.upto or seq in ack.beyond]
         for seq in done:
-            del self._waiting[seq]
+            self._bytes -= len(self._waiting.pop(seq))
             self._flights.pop(seq, None)
         return [Row("outbox", self._key(seq), None) for seq in done]
 
     def rewrite(self, renew: Callable[[bytes], bytes]) -> list[Row]:
-        """Say something else under the numbers of what still waits; commit the rows. For what must be forgotten only:
-        a receiver that has taken the former words takes the new ones for their repeat.
+        """Say something else under the numbers of what still waits, asked for in their order; commit the rows. For what
+        must be forgotten, given up or was never sent: a receiver that has taken the former words takes the new ones
+        for their repeat.
         """
         rows = []
         for seq, payload in self._waiting.items():
             renewed = renew(payload)
             if renewed != payload:
                 self._waiting[seq] = renewed
+                self._bytes += len(renewed) - len(payload)
                 rows.append(Row("outbox", self._key(seq), renewed))
         return rows
 
@@ -98,6 +104,11 @@ class Sender:
         return len(self._waiting)
 
     @property
+    def bytes_waiting(self) -> int:
+        """How much room what waits takes."""
+        return self._bytes
+
+    @property
     def unacked(self) -> int:
         """The lowest number still kept; the next one when none is."""
         return next(iter(self._waiting), self.next_seq)
@@ -105,6 +116,8 @@ class Sender:
     def _window(self) -> list[int]:
         window = []
         for seq in self._waiting:
+            if self.held_from is not None and seq >= self.held_from:
+                break
             window.append(seq)
             if len(window) == IN_FLIGHT:
                 break
@@ -200,6 +213,11 @@ class Receiver:
         mark = msgspec.structs.replace(mark, upto=unacked - 1)
         self._marks[key] = mark
         return missing, [Row("taken", key, msgspec.json.encode(mark))]
+
+    def has_retired(self, sender: AgentId, stream: str, boot: str) -> bool:
+        """Whether a newer life of the sender's store has replaced this one."""
+        mark = self._marks.get(f"{sender}/{stream}")
+        return mark is not None and boot in mark.retired
 
     def _mark(self, key: str, boot: str) -> _Mark | None:
         """How far this life of the sender's store was taken, the one before retired; None when it is retired itself."""

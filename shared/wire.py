@@ -33,6 +33,14 @@ class TelemetryGarbled(Refused):
     """A telemetry batch whose columns do not fit its own heading."""
 
 
+class TelemetryPlace(msgspec.Struct, frozen=True):
+    """Whose batch it is and which number it has in its stream, whatever else is wrong with it."""
+
+    sender: AgentId
+    boot: str
+    seq: int
+
+
 class Heading(msgspec.Struct, frozen=True):
     """Whose message this is and where in its stream it stands, whatever it says."""
 
@@ -49,6 +57,7 @@ _numbered = msgspec.json.Decoder(Numbered)
 _numbered_heading = msgspec.json.Decoder(Heading)
 _ack = msgspec.json.Decoder(Ack)
 _presence = msgspec.json.Decoder(Presence)
+_telemetry_place = msgspec.json.Decoder(TelemetryPlace)
 
 
 def encode(message: Numbered | Ack | Presence) -> bytes:
@@ -158,3 +167,14 @@ def decode_telemetry_heading(payload: bytes) -> tuple[BatchHeading, int]:
     if not 0 <= heading.samples <= MOST_SAMPLES or len(payload) != expected:
         raise TelemetryGarbled(f"{len(payload)} bytes for {heading.samples} samples, expected {expected}")
     return heading, body
+
+
+def decode_telemetry_place(payload: bytes) -> TelemetryPlace:
+    """Only where a batch stands, so that one nobody can read may still be taken off its stream.
+
+    Raises UnknownMessage or TelemetryGarbled when not even that can be read.
+    """
+    body = 4 + int.from_bytes(payload[:4], "little")
+    if not 4 <= body <= min(len(payload), MOST_BYTES):
+        raise TelemetryGarbled(f"{len(payload)} bytes with a heading said to end at {body}")
+    return _decoded(_telemetry_place, payload[4:body])
