@@ -7,7 +7,7 @@ beside those the server keeps.
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from threading import Lock, Semaphore
 from typing import Any, TypeVar
 
@@ -171,14 +171,17 @@ class Readers:
 
 
 def _read(url: str) -> dict[str, Any]:
-    try:
-        return dict(conninfo_to_dict(url))
-    except psycopg.Error:
-        # libpq's own words would quote what it could not read, and that may be a password.
+    known: dict[str, Any] | None = None
+    # Of two @ libpq takes the first, and the rest of a password nobody encoded for a host, which it would name.
+    if url.partition("?")[0].count("@") < 2:
+        with suppress(psycopg.Error):  # Its own words would quote what it could not read.
+            known = dict(conninfo_to_dict(url))
+    if known is None:
         raise StoreUnknown(
             f"store is '{shown_url(url)}', which is no URL of a PostgreSQL; expected "
             "postgresql://USER@HOST:PORT/DATABASE, special characters percent-encoded: mend the setting `store`"
-        ) from None
+        )
+    return known
 
 
 def _why_not(url: str, password: str, said: str) -> Exception:
