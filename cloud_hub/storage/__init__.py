@@ -126,6 +126,17 @@ class LedgerRow(NamedTuple):
     thinned: int
 
 
+class TelemetryLetter(NamedTuple):
+    """A batch that was taken and acknowledged though nobody can read it: when, why, and the first of its bytes."""
+
+    sender: AgentId
+    boot: str
+    seq: int
+    at_ms: EpochMs
+    why: str
+    payload: bytes
+
+
 class Closing(Protocol):
     """Something that goes on until it is closed."""
 
@@ -155,8 +166,8 @@ class HubStore(Protocol):
     def renew(self) -> bool:
         """Go on acting for another LEASE_S; False when another hub acts now, and the process must end.
 
-        Returns or raises within two seconds, whatever the link does: StoreAway when it cannot be said. Whoever could
-        not prolong for almost LEASE_S must end too.
+        Returns or raises within three seconds, whatever the link does: StoreAway when it cannot be said. Whoever could
+        not prolong for almost LEASE_S must end too, and needs a watch of its own for that.
         """
         ...
 
@@ -208,6 +219,16 @@ class TelemetryStore(Protocol):
         """Keep each segment not known yet, with its ledger row, all in one transaction; which were new. Several
         processes may commit at once.
         """
+        ...
+
+    def bury(self, letters: Sequence[TelemetryLetter]) -> None:
+        """Keep what cannot be read, with a ledger row of no samples each, all in one transaction; what the ledger has
+        already is left alone.
+        """
+        ...
+
+    def dead_letters(self, most: int = 100) -> list[TelemetryLetter]:
+        """What was buried, the newest first. `forget` erases the old ones."""
         ...
 
     def taken(self, sender: AgentId, boot: str) -> Taken:

@@ -28,6 +28,7 @@ from cloud_hub.storage import (
     Segment,
     StoreUnreadable,
     Taken,
+    TelemetryLetter,
     followed,
 )
 from cloud_hub.traces import HEAD_BYTES, SWEEP, SWEPT, Traces, sweep
@@ -50,6 +51,8 @@ _SENDERS = (
     "SELECT (SELECT MIN(sender) FROM segments WHERE sender > next.sender) FROM next WHERE sender IS NOT NULL) "
     "SELECT sender FROM next WHERE sender IS NOT NULL"
 )
+_TAKE = "INSERT OR IGNORE INTO ledger (sender, boot, seq, samples, thinned) VALUES (?, ?, ?, ?, ?)"
+_NEWEST_LETTERS = "SELECT sender, boot, seq, at_ms, why, payload FROM dead_letters ORDER BY id DESC LIMIT ?"
 _OLD_SEGMENTS = "SELECT id FROM segments WHERE sender = ? AND to_ms < ? LIMIT ?"
 
 _kept = msgspec.json.Decoder(KeptDecision)
@@ -119,6 +122,14 @@ def _segments(db: Database) -> None:
     db.execute(
         "CREATE TABLE ledger (sender TEXT NOT NULL, boot TEXT NOT NULL, seq INTEGER NOT NULL, "
         "samples INTEGER NOT NULL, thinned INTEGER NOT NULL, PRIMARY KEY (sender, boot, seq)) WITHOUT ROWID"
+    )
+
+
+@telemetry_migrations(name="0002_dead_letters")
+def _telemetry_dead_letters(db: Database) -> None:
+    db.execute(
+        "CREATE TABLE dead_letters (id INTEGER PRIMARY KEY, sender TEXT NOT NULL, boot TEXT NOT NULL, "
+        "seq INTEGER NOT NULL, at_ms INTEGER NOT NULL, why TEXT NOT NULL, payload BLOB NOT NULL)"
     )
 
 
@@ -253,9 +264,20 @@ class EmbeddedTelemetry:
         self._file = _File(path, telemetry_migrations)
         self._has_erased = False
 
-    def commit(self, segments: Sequence[Segment]) -> None:
-        """Keep each segment not known yet, with its ledger row, all in one transaction."""
-        self._file.write(lambda connection: _write_segments(connection, segments))
+    def commit(self, segments: Sequence[Segment]) -> list[bool]:
+        """Keep each segment not known yet, with its ledger row, all in one transaction; which were new."""
+        are_new: list[bool] = []
+        self._file.write(lambda connection: _write_segments(connection, segments, are_new))
+        return are_new
+
+    def bury(self, letters: Sequence[TelemetryLetter]) -> None:
+        """Keep what cannot be read, with a ledger row of no samples each."""
+        self._file.write(lambda connection: _write_letters(connection, letters))
+
+    def dead_letters(self, most: int = 100) -> list[TelemetryLetter]:
+        """What was buried, the newest first."""
+        rows = self._file.read(_NEWEST_LETTERS, (most,))
+        return [TelemetryLetter(*row) for row in rows]
 
     def taken(self, sender: AgentId, boot: str) -> Taken:
         """What is stored of one life of a sender's stream."""
@@ -302,6 +324,8 @@ class EmbeddedTelemetry:
         elif self._has_erased:
             self._file.forget_former()
         self._has_erased = bool(old)
+        if not old and self._file.read("SELECT 1 FROM dead_letters WHERE at_ms < ? LIMIT 1", (before_ms,)):
+            self._file.write(lambda connection: _erase_letters(connection, before_ms))
         return len(old)
 
     def _oldest(self, before_ms: int, most: int) -> list[int]:
@@ -446,21 +470,33 @@ def _write_decision(connection: sqlite3.Connection, row: Row) -> None:
     )
 
 
-def _write_segments(connection: sqlite3.Connection, segments: Sequence[Segment]) -> None:
+def _write_segments(connection: sqlite3.Connection, segments: Sequence[Segment], are_new: list[bool]) -> None:
     for segment in segments:
-        taken = connection.execute(
-            "INSERT OR IGNORE INTO ledger (sender, boot, seq, samples, thinned) VALUES (?, ?, ?, ?, ?)",
-            (segment.sender, segment.boot, segment.seq, segment.samples, segment.thinned),
+        is_new = connection.execute(
+            _TAKE, (segment.sender, segment.boot, segment.seq, segment.samples, segment.thinned)
         ).rowcount
-        if taken:
+        if is_new and segment.samples:
             connection.execute(
                 "INSERT INTO segments (sender, from_ms, to_ms, samples, payload) VALUES (?, ?, ?, ?, ?)",
                 (segment.sender, segment.from_ms, segment.to_ms, segment.samples, segment.payload),
+            )
+        are_new.append(bool(is_new))
+
+
+def _write_letters(connection: sqlite3.Connection, letters: Sequence[TelemetryLetter]) -> None:
+    for letter in letters:
+        if connection.execute(_TAKE, (letter.sender, letter.boot, letter.seq, 0, 0)).rowcount:
+            connection.execute(
+                "INSERT INTO dead_letters (sender, boot, seq, at_ms, why, payload) VALUES (?, ?, ?, ?, ?, ?)", letter
             )
 
 
 def _erase_segments(connection: sqlite3.Connection, rows: Iterable[int]) -> None:
     connection.executemany("DELETE FROM segments WHERE id = ?", [(row,) for row in rows])
+
+
+def _erase_letters(connection: sqlite3.Connection, before_ms: int) -> None:
+    connection.execute("DELETE FROM dead_letters WHERE at_ms < ?", (before_ms,))
 
 
 def _channel(payload: bytes, channel: str) -> Readings | None:
