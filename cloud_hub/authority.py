@@ -160,12 +160,13 @@ class Authority:
         text = base64.urlsafe_b64encode(secret + known_by).decode().rstrip("=")
         return Invitation(agent, f"{TOKEN_BEGINS}{text}", now_s + life_s)
 
-    def enrol(self, secret: bytes, request: bytes) -> Certified:
+    def enrol(self, secret: bytes, request: bytes, expected: str = "") -> Certified:
         """The certificate for who holds a token's secret and sends a request (DER) signed by its own key.
 
-        The agent's name is the token's, whatever the request says. All earlier certificates of the agent are revoked:
-        the name has moved to this machine. Asked again with the same key within the token's life, the answer is the
-        same: the first one may have been lost. Raises TokenRefused, RequestWrong.
+        The agent's name is the token's, whatever the request says; a token of another agent than `expected` is not used
+        up. All earlier certificates of the agent are revoked: the name has moved to this machine. Asked again with the
+        same key within the token's life, the answer is the same: the first one may have been lost.
+        Raises TokenRefused, RequestWrong.
         """
         key = certificates.key_of_request(request)
         public = key.public_bytes_raw()
@@ -177,6 +178,8 @@ class Authority:
             if row is None or row[1] < now_s:
                 raise TokenRefused("the token is unknown or over; `waywarden enrol AGENT` at the hub makes another one")
             agent, _, used_s, used_by, serial = row
+            if expected not in ("", agent):
+                raise TokenRefused(f"the token is for '{agent}', the machine is to be '{expected}': take its own token")
             if used_s is not None:
                 again = register.execute(
                     "SELECT pem FROM certificates WHERE serial = ? AND revoked_s IS NULL", (serial,)

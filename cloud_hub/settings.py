@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 import msgspec
 
 import shared.costs
+from cloud_hub.access.setting import AccessSetting, access_objections
 from cloud_hub.events import Pace
 from cloud_hub.fleet import Vehicle
 from cloud_hub.nextstep import Locker, RedeliveryRule
@@ -19,8 +20,10 @@ from cloud_hub.promises import Rule
 from shared.citymap import shipped_city
 from shared.contracts import Rest
 from shared.costs import Costs
+from shared.mqtt import BrokerUrlWrong, broker_address
 from shared.quantities import EpochMs, Position, Seconds, TimeWindow
 from shared.settings import SettingsWrong, read_settings
+from shared.tls import Tls, TlsUnusable, tls_from
 from shared.work import AgentId, Depot
 
 
@@ -73,6 +76,40 @@ class Privacy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     telemetry_days: Annotated[int, msgspec.Meta(ge=0, le=3650)] = 30
 
 
+class IngestSetting(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Who takes telemetry: with `own_lane` the hub does, alone or beside `cloud-hub ingest` processes; without it only
+    they do, which needs a postgresql:// store.
+    """
+
+    own_lane: bool = True
+
+
+class TlsSetting(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What the hub proves itself by at a broker of mqtts://, in PEM files: the authority the broker's certificate is
+    believed for, and the hub's own certificate and key.
+    """
+
+    ca: str = ""
+    certificate: str = ""
+    key: str = ""
+
+
+class HttpTlsSetting(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """PEM files by which the hub's HTTP interface is served over TLS; none: it is not."""
+
+    certificate: str = ""
+    key: str = ""
+
+
+class AuthoritySetting(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Who vouches for agents: the authority's `folder`, and the `broker` agents are told when they are enrolled,
+    mqtts://HOST:PORT.
+    """
+
+    folder: str = "authority"
+    broker: str = ""
+
+
 class HubSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The hub's settings.
 
@@ -84,6 +121,7 @@ class HubSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     search, `solver_seed` its seed. `most_body_bytes` bounds a request. `[promises]` are the bounds of telling
     customers, `[pace]` how many times as long stops and legs really take as orders and the map say. `[redelivery]`
     and `[[lockers]]` say how it goes on after a failed visit; `costs` is the file of prices, "" for the one shipped.
+    `[access]` says who may come in over HTTP.
     """
 
     depots: tuple[DepotSetting, ...]
@@ -109,6 +147,11 @@ class HubSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     lockers: tuple[LockerSetting, ...] = ()
     costs: str = ""
     privacy: Privacy = Privacy()
+    ingest: IngestSetting = IngestSetting()
+    access: AccessSetting = AccessSetting()
+    tls: TlsSetting = TlsSetting()
+    http_tls: HttpTlsSetting = HttpTlsSetting()
+    authority: AuthoritySetting = AuthoritySetting()
 
     @property
     def notice_rule(self) -> NoticeRule:
@@ -148,6 +191,11 @@ def lockers_of(settings: HubSettings) -> tuple[Locker, ...]:
         Locker(locker.id, locker.name, Position(*locker.position), locker.most_litres, locker.capacity)
         for locker in settings.lockers
     )
+
+
+def tls_of(settings: HubSettings) -> Tls | None:
+    """What the hub's links prove themselves by; None when the settings name nothing. Raises TlsUnusable."""
+    return tls_from(settings.tls.ca, settings.tls.certificate, settings.tls.key)
 
 
 def depots_of(settings: HubSettings) -> tuple[Depot, ...]:
@@ -224,13 +272,35 @@ def _objections(settings: HubSettings) -> list[str]:
         found += _locker_objections(locker)
     for vehicle in settings.vehicles:
         found += vehicle_objections(vehicle, depots, settings.day or "2000-01-03", settings.zone)
+    found += access_objections(settings.access, settings.http_host)
     found += notice_objections(settings.notices, settings.webhook)
     if not 0.1 <= settings.solver_s <= 3600:
         found.append(f"solver_s is {settings.solver_s}, expected 0.1 to 3600")
     if not 0 <= settings.http_port <= 65_535:
         found.append(f"http_port is {settings.http_port}, expected 0 to 65535")
+    found += _tls_objections(settings)
+    if not settings.ingest.own_lane and settings.store.startswith("sqlite:"):
+        found.append("[ingest] own_lane is false with a sqlite:// store: nobody else can take telemetry into a file")
     if not settings.region or any(sign in settings.region for sign in "/+#"):
         found.append(f"region is '{settings.region}', expected a name without / + #")
+    return found
+
+
+def _tls_objections(settings: HubSettings) -> list[str]:
+    found = []
+    try:
+        for broker in (settings.broker, settings.authority.broker):
+            if broker:
+                broker_address(broker)
+        is_tls = broker_address(settings.broker).is_tls
+        if is_tls and tls_of(settings) is None:
+            found.append(f"broker is '{settings.broker}', expected [tls] with ca, certificate and key")
+    except (BrokerUrlWrong, TlsUnusable) as wrong:
+        found.append(str(wrong))
+    if bool(settings.http_tls.certificate) != bool(settings.http_tls.key):
+        found.append("[http_tls] names one of certificate and key, expected both or neither")
+    if not settings.authority.folder:
+        found.append("folder of [authority] is empty, expected a folder")
     return found
 
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
-from asn1crypto import csr, keys, pem, x509
+from asn1crypto import csr, keys, pem, x509  # type: ignore[import-untyped]  # It ships no types.
 from nacl.signing import SigningKey
 
 from shared.logs import log
@@ -364,7 +364,7 @@ def _complete(settings: Path, hub: str, answered: Answered, files: Files) -> Non
         told["store"] = str(settings.resolve().with_suffix(".db"))
     added = []
     for name, value in told.items():
-        line = f"{name} = {json.dumps(value)}"
+        line = f"{name} = {json.dumps(value, ensure_ascii=False)}"
         text, count = re.subn(rf"^{name}\s*=.*$", lambda _, line=line: line, text, count=1, flags=re.MULTILINE)  # type: ignore[misc]
         if not count:
             added.append(line)

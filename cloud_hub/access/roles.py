@@ -146,6 +146,9 @@ RULES: Mapping[str, Rule] = {
     "GET /readyz": PUBLIC,
     "GET /metrics": VIEW,
     # A machine's first certificate and its next ones: a token of its own, or the certificate it has.
+    "GET /api/authority": PUBLIC,
+    "GET /api/enrolments": ADMINISTER,
+    "POST /api/enrolments": ADMINISTER,
     "POST /api/enrol": LINKED,
     "POST /api/renew": LINKED,
 }

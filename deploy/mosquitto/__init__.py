@@ -8,7 +8,6 @@ import os
 import pwd
 import shutil
 import signal
-from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
 from typing import NamedTuple
@@ -96,7 +95,7 @@ def access_list(region: str) -> str:
     """
     said = [f"pattern write ww/{region}/%u/up/{carries}" for carries in topics.UP]
     heard = [f"pattern read ww/{region}/%u/down/{carries}" for carries in topics.DOWN]
-    public = [f"pattern read {topic}" for topic in _said_to_all(region)]
+    public = [f"pattern read {topic}" for topic in (topics.hub_presence(region), topics.ingest_presence(region))]
     return "\n".join(
         [
             "# Written by `waywarden mosquitto`. %u is the name in the certificate.",
@@ -116,10 +115,6 @@ def access_list(region: str) -> str:
             "",
         ]
     )
-
-
-def _said_to_all(region: str) -> Sequence[str]:
-    return (topics.hub_presence(region), f"ww/{region}/{topics.HUB}/up/ingest")
 
 
 def refresh_lists(authority: Authority) -> list[str]:
