@@ -134,7 +134,9 @@ class FastLane:
         self._link.open()
 
     def close(self) -> None:
-        """Stop listening, commit what waits unless the database is away, and stop."""
+        """Stop listening, commit what waits unless the database is away, and stop. Nothing when it was never opened."""
+        if self._thread.ident is None:
+            return
         self._link.close()
         self._closing.set()
         self._waiting.put(_LAST)
