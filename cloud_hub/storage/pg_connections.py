@@ -46,9 +46,13 @@ class Bounded(psycopg.Connection[Any]):
     patience_s: float = 30.0
 
     def wait(self, gen: PQGen[RV], interval: float = 0.1, timeout: float | None = None) -> RV:
-        """Wait for an answer, as long as the patience lasts. Raises psycopg.OperationalError after that."""
+        """Wait for an answer, as long as the patience lasts. Raises psycopg.OperationalError after that. Whoever gives
+        a time of their own, as one who listens for notifications, is no longer waiting for an answer: nothing breaks.
+        """
+        if timeout is not None:
+            return super().wait(gen, interval, timeout)
         try:
-            return super().wait(gen, interval, self.patience_s if timeout is None else timeout)
+            return super().wait(gen, interval, self.patience_s)
         except psycopg.errors._WaitTimeout:
             self.close()
             raise psycopg.OperationalError(f"no answer within {self.patience_s:g} s") from None
