@@ -11,11 +11,13 @@ import secrets
 import signal
 import sys
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Sequence
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edge_agent.agent import AgentCore
 from edge_agent.dialogue import DAY_TOPIC, ENTRY_TOPIC
@@ -23,14 +25,14 @@ from edge_agent.drivers import DeviceUrlWrong, Driver, open_can, open_gnss, open
 from edge_agent.identity import DeadLetter, Identity
 from edge_agent.machine import IngestBegan
 from edge_agent.page import CertificateUnusable, Page, PortTaken
-from edge_agent.settings import AgentSettings, agent_settings, zone_of
+from edge_agent.settings import AgentSettings, agent_settings, tls_of, zone_of
 from edge_agent.store import SqliteStore, StoreUnusable
 from edge_agent.workshop import Workshop
 from shared import topics, wire
 from shared.clock import SETTING, Clock, ClockSettingWrong
 from shared.logs import log
 from shared.messages import Presence
-from shared.mqtt import BrokerUrlWrong, Heard, Link, LinkEvent
+from shared.mqtt import BrokerUrlWrong, Heard, Link, LinkEvent, TlsUnusable
 from shared.runner import Runner
 from shared.settings import SettingsWrong
 from shared.signing import KeyUnreadable, Verifier
@@ -39,8 +41,17 @@ from shared.topics import TopicUnknown
 from shared.wire import Refused
 from shared.work import AgentId
 
+if TYPE_CHECKING:
+    from edge_agent.enrolment import Renewal
+
 EX_CONFIG = 78
 """The exit status of sysexits.h for settings that cannot be used."""
+
+EX_UNAVAILABLE = 69
+"""The exit status of sysexits.h for a hub that does not answer."""
+
+MOST_OFF_MS = 3_600_000
+"""How far the machine's clock may be from the time the agent knows and still judge certificates, which last days."""
 
 TRAINED = Path(__file__).parent / "trained"
 
@@ -123,7 +134,9 @@ class Agent:
             topics.heard_by_agent(settings.region, agent),
             self._door.hear,
             will=self._farewell,
+            tls=tls_of(settings, partial(_is_machine_on_time, clock)),
         )
+        self._renewal = _renewal(settings, clock, self._link.return_anew)
         self._drivers = _drivers(settings, clock, self.runner.post)
         self.page = Page(
             settings.page_host,
@@ -143,6 +156,8 @@ class Agent:
         for driver in self._drivers:
             driver.start()
         self._link.open()
+        if self._renewal is not None:
+            self._renewal.start()
         log(
             "agent_started",
             agent=self.core.identity.agent,
@@ -156,6 +171,8 @@ class Agent:
         finally:
             for driver in self._drivers:
                 driver.stop(timeout_s=1.0)
+            if self._renewal is not None:
+                self._renewal.stop()
             self._link.publish(self._farewell)
             self._link.close()
             self.page.stop()
@@ -196,7 +213,32 @@ PROBLEMS = (
     StoreUnusable,
     PortTaken,
     CertificateUnusable,
+    TlsUnusable,
 )
+
+
+def _is_machine_on_time(clock: Clock) -> bool:
+    """Whether the machine's own clock, by which OpenSSL judges certificates, is right as far as we know."""
+    if not clock.is_dated:
+        return False
+    is_own_day = bool(os.environ.get(SETTING))
+    return is_own_day or abs(time.time() * 1000 - clock.now_ms()) < MOST_OFF_MS
+
+
+def _known_time_s(clock: Clock) -> float | None:
+    """The time certificates are judged by; None while nobody knows it. A day driven at another speed is not it."""
+    if not clock.is_dated:
+        return None
+    return time.time() if os.environ.get(SETTING) else clock.now_ms() / 1000
+
+
+def _renewal(settings: AgentSettings, clock: Clock, renewed: Callable[[], None]) -> "Renewal | None":
+    tls = tls_of(settings, partial(_is_machine_on_time, clock))
+    if tls is None or not settings.hub:
+        return None
+    from edge_agent.enrolment import Renewal  # Its parts are memory an agent without certificates does not need.
+
+    return Renewal(settings.hub, tls, renewed, partial(_known_time_s, clock))
 
 
 def _drivers(settings: AgentSettings, clock: Clock, post: Callable[[Any], None]) -> list[Driver]:
@@ -238,6 +280,9 @@ def check(path: Path) -> int:
         settings = agent_settings(path)
         clock = Clock.from_setting(os.environ.get(SETTING))
         Verifier(settings.hub_public_key)
+        tls = tls_of(settings)
+        if tls is not None:
+            tls.context()
         _drivers(settings, clock, lambda _: None)
         workshop = Workshop(Path(settings.models) if settings.models else TRAINED)
         store = SqliteStore(Path(settings.store))
@@ -250,6 +295,20 @@ def check(path: Path) -> int:
     return 0
 
 
+def enrol(hub: str, token: str, path: Path) -> int:
+    """Make this machine an agent; the exit status."""
+    from edge_agent.enrolment import EnrolmentRefused, HubOutOfReach
+    from edge_agent.enrolment import enrol as become
+
+    try:
+        answered = become(hub, token, path)
+    except (EnrolmentRefused, HubOutOfReach, OSError) as wrong:
+        print(f"not enrolled: {wrong}")
+        return EX_UNAVAILABLE if isinstance(wrong, HubOutOfReach) else EX_CONFIG
+    print(f"enrolled: {answered.agent} in {answered.region}, broker {answered.broker}; settings in {path}")
+    return 0
+
+
 class _Sentences(logging.Handler):
     """What drivers and libraries log, in the form of our own lines."""
 
@@ -257,7 +316,11 @@ class _Sentences(logging.Handler):
         log(record.getMessage().partition(" ")[0], **{"from": record.name}, said=record.getMessage().partition(" ")[2])
 
 
-COMMANDS = {"run": "run the agent until it is told to stop", "check": "say whether it could run"}
+COMMANDS = {
+    "run": "run the agent until it is told to stop",
+    "check": "say whether it could run",
+    "enrol": "make this machine an agent, by a token from the hub",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -269,7 +332,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name, words in COMMANDS.items():
         command = commands.add_parser(name, help=words, description=words)
         command.add_argument("--settings", type=Path, required=True, help="a TOML file; docs/settings.md lists it all")
+        if name == "enrol":
+            command.add_argument("--hub", required=True, help="where the hub answers: https://HOST")
+            command.add_argument("--token", required=True, help="what `waywarden enrol AGENT` printed at the hub")
     asked = parser.parse_args(arguments)
+    if asked.command == "enrol":
+        return enrol(asked.hub, asked.token, asked.settings)
     return run(asked.settings) if asked.command == "run" else check(asked.settings)
 
 

@@ -174,10 +174,10 @@ class Renewal:
         hub: str,
         tls: Tls,
         renewed: Callable[[], None],
-        now_s: Callable[[], float] = time.time,
+        now_s: Callable[[], float | None] = time.time,
         draw: Callable[[], float] = random.random,
     ) -> None:
-        """`renewed` is called when a new certificate lies in its place."""
+        """`renewed` is called when a new certificate lies in its place; `now_s` is None while nobody knows the time."""
         self._hub = hub
         self._tls = tls
         self._renewed = renewed
@@ -196,10 +196,11 @@ class Renewal:
 
     def is_due(self) -> bool:
         """Whether a third of the certificate's life or less is left. Never on a clock that is not known."""
-        if not self._tls.is_time_known():
+        now_s = self._now_s()
+        if now_s is None:
             return False
         begins_s, ends_s = life_of(Path(self._tls.certificate).read_bytes())
-        return self._now_s() > ends_s - (ends_s - begins_s) / 3
+        return now_s > ends_s - (ends_s - begins_s) / 3
 
     def look(self) -> float:
         """Renew when it is due; in how many seconds to look again."""

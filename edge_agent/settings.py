@@ -1,6 +1,7 @@
 """What one agent is told when it is installed: who it is, whom it talks to, which devices it reads."""
 
 import re
+from collections.abc import Callable
 from datetime import UTC, timedelta, timezone, tzinfo
 from pathlib import Path
 from typing import Annotated, Literal
@@ -10,6 +11,7 @@ import msgspec
 
 from shared.mqtt import BrokerUrlWrong, broker_address
 from shared.settings import SettingsWrong, read_settings
+from shared.tls import Tls, TlsUnusable, known, tls_from
 from shared.topics import HUB
 
 Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
@@ -22,8 +24,9 @@ class AgentSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     the file the agent remembers everything in. `models` names another folder of trained models than the one shipped.
     `time_zone` is an IANA name or an offset such as +02:00; models read the local hour. `page_host` opens the page to
     others than this machine; the plan's shift code then keeps out who merely has the van's Wi-Fi in reach.
-    `page_certificate` and `page_key` are PEM files: with them the page is served over TLS, which phones want before
-    they lend it their camera or keep it like an app.
+    `tls_ca`, `tls_certificate` and `tls_key` are PEM files by which this agent and its broker know each other, `hub` is
+    where the certificate is renewed; `edge-agent enrol` sets all four. `page_certificate` and `page_key` are PEM files:
+    with them the page is served over TLS, which phones want before they lend it their camera or keep it like an app.
     """
 
     agent: Name
@@ -36,6 +39,10 @@ class AgentSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     page_port: Annotated[int, msgspec.Meta(ge=0, le=65_535)] = 8001
     page_certificate: str = ""
     page_key: str = ""
+    hub: str = ""
+    tls_ca: str = ""
+    tls_certificate: str = ""
+    tls_key: str = ""
     gnss: str = ""
     can: str = ""
     can_profile: Literal["obd2", "j1939"] = "obd2"
@@ -56,10 +63,18 @@ def agent_settings(path: Path) -> AgentSettings:
     except ValueError as wrong:
         raise SettingsWrong(f"{path}: {wrong}") from None
     try:
-        broker_address(settings.broker)
-    except BrokerUrlWrong as wrong:
-        raise SettingsWrong(f"{path}: {wrong}") from None
+        if broker_address(settings.broker).is_tls and tls_of(settings) is None:
+            raise TlsUnusable(f"broker is '{settings.broker}', expected tls_ca, tls_certificate and tls_key")
+    except (BrokerUrlWrong, TlsUnusable) as wrong:
+        raise SettingsWrong(f"{path}: {wrong}; edge-agent enrol writes them") from None
+    if settings.hub and not re.match(r"https?://[^/]", settings.hub):
+        raise SettingsWrong(f"{path}: hub is '{settings.hub}', expected https://HOST")
     return settings
+
+
+def tls_of(settings: AgentSettings, is_time_known: Callable[[], bool] = known) -> Tls | None:
+    """What the link proves itself by; None when the settings name nothing. Raises TlsUnusable."""
+    return tls_from(settings.tls_ca, settings.tls_certificate, settings.tls_key, is_time_known)
 
 
 def zone_of(text: str) -> tzinfo:
