@@ -245,6 +245,16 @@ class Amendments:
         record = self._memory.agents[agent]
         self._memory.change_agent(record, order=self._memory.left_to(agent, said.order))
 
+    def never_begun(self, agent: AgentId, now: Now) -> int:
+        """The oldest amendment this agent has not answered reached it too late: nothing of it was taken. How many stops
+        are as they were before it.
+        """
+        amendment = min(self._said(agent), key=lambda each: each.number, default=None)
+        if amendment is None:
+            return 0
+        self._settling.settle(amendment, set(amendment.touched), now)
+        return len(amendment.touched)
+
     def plan_taken(self, agent: AgentId, plan_version: int, now: Now) -> None:
         """The agent works under a plan that had the amendments of those before it already in it."""
         for amendment in list(self._said(agent)):

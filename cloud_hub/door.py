@@ -8,14 +8,13 @@ from collections import Counter
 
 import msgspec
 
-from cloud_hub.events import Acked, PresenceHeard, Spoke, Unreadable
+from cloud_hub.events import Acked, HubHeard, PresenceHeard, Spoke, Unreadable
 from shared import topics, wire
 from shared.mqtt import Heard
 from shared.wire import Refused
 from shared.work import AgentId
 
 LONGEST_NAME = 64
-KEPT_OF_UNREADABLE = 4_096
 MOST_COUNTED = 1 << 53
 """JSON may hold any number; no sequence and no instant of ours needs more than a double keeps exactly."""
 
@@ -35,7 +34,7 @@ class Door:
         self._region = region
         self.refused: Counter[str] = Counter()
 
-    def read(self, heard: Heard) -> Spoke | Unreadable | Acked | PresenceHeard | None:
+    def read(self, heard: Heard) -> Spoke | Unreadable | Acked | PresenceHeard | HubHeard | None:
         """The event for the core; None when it is not the core's business or was refused."""
         try:
             return self._read(heard)
@@ -43,14 +42,14 @@ class Door:
             self.refused[type(why).__name__] += 1
             return None
 
-    def _read(self, heard: Heard) -> Spoke | Unreadable | Acked | PresenceHeard | None:
+    def _read(self, heard: Heard) -> Spoke | Unreadable | Acked | PresenceHeard | HubHeard | None:
         place = topics.read(heard.topic)
         if place.region != self._region:
             raise RegionWrong(f"topic '{heard.topic[:80]}', expected region '{self._region}'")
         if place.direction != "up" or not 0 < len(place.party) <= LONGEST_NAME:
             raise SenderWrong(f"topic '{heard.topic[:80]}', expected an agent's own")
         if place.party == topics.HUB:
-            return None  # Our own presence, come back to us.
+            return HubHeard(wire.decode_presence(heard.payload)) if place.carries == "presence" else None
         if place.carries in ("events", "objects"):
             return _event(place.party, heard.payload)
         if place.carries == "acks":
@@ -59,6 +58,8 @@ class Door:
             presence = wire.decode_presence(heard.payload)
             if presence.party != place.party:
                 raise SenderWrong(f"{place.party} speaks as {presence.party}")
+            if not all(0 < seq < MOST_COUNTED for seq in presence.unacked.values()):
+                raise wire.UnknownMessage(f"{place.party} keeps numbers {presence.unacked}, expected 1 to 2**53")
             return PresenceHeard(place.party, presence)
         return None
 
@@ -94,5 +95,4 @@ def _unreadable(party: AgentId, payload: bytes, why: wire.UnknownMessage) -> Unr
         raise SenderWrong(f"{party} speaks as {placed.sender}") from None
     if not 0 <= placed.seq < MOST_COUNTED:
         raise why
-    text = payload[:KEPT_OF_UNREADABLE].decode(errors="replace")
-    return Unreadable(placed.sender, placed.boot, placed.stream, placed.seq, text, str(why)[:500])
+    return Unreadable(placed.sender, placed.boot, placed.stream, placed.seq, payload, str(why)[:500])

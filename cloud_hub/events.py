@@ -10,7 +10,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from cloud_hub.contacts import Channel, Customer, NextStep, NoticeKind, Why
-from cloud_hub.fleet import Order, Vehicle
+from cloud_hub.fleet import DeadLetter, Order, Vehicle
 from shared.contracts import LegTimes
 from shared.ledger import Alternative, Decision, Input
 from shared.messages import Ack, Estimate, Numbered, Presence
@@ -34,7 +34,7 @@ class Unreadable(msgspec.Struct, frozen=True):
     boot: str
     stream: str
     seq: int
-    payload: str
+    payload: bytes
     why: str
 
 
@@ -49,6 +49,12 @@ class PresenceHeard(msgspec.Struct, frozen=True):
     """An agent is there, or its last will says that it is not."""
 
     agent: AgentId
+    presence: Presence
+
+
+class HubHeard(msgspec.Struct, frozen=True):
+    """What a hub of this region says of itself: this one, or another that acted before or will act after it."""
+
     presence: Presence
 
 
@@ -149,6 +155,25 @@ class ForgetAsked(msgspec.Struct, frozen=True):
     customer_ref: str
     by: str
     even_open: bool = False
+
+
+class LetterRetried(msgspec.Struct, frozen=True):
+    """A person wants this dead letter acted upon after all. `letter` and `payload` are as the store keeps them; no
+    payload when it is not kept any more.
+    """
+
+    key: str
+    letter: DeadLetter
+    payload: bytes | None
+    by: str
+
+
+class LetterSettled(msgspec.Struct, frozen=True):
+    """A person has looked at this dead letter, and nothing more is to come of it."""
+
+    key: str
+    letter: DeadLetter
+    by: str
 
 
 # Jobs, and what they find.

@@ -22,6 +22,8 @@ commit. A part knows the books and only those parts that stand below it here:
     yard         vehicles and depots
     customers    what each customer is told
     mailbag      notices on their way
+    letters      what could not be acted upon, until a person has looked at it
+    gaps         what is missing of a stream for good
     post         the streams to and from agents
     chains       decisions, written down
     addressbook  who the customers are
@@ -54,8 +56,11 @@ from cloud_hub.events import (
     DayPlanAsked,
     DepotsSaid,
     ForgetAsked,
+    HubHeard,
     LegTimesFound,
     LegTimesWanted,
+    LetterRetried,
+    LetterSettled,
     LockerLegTimesWanted,
     NoticeDelivered,
     NoticeFailed,
@@ -73,6 +78,8 @@ from cloud_hub.events import (
     WindowAsked,
 )
 from cloud_hub.forgetting import Forgetting
+from cloud_hub.gaps import Gaps
+from cloud_hub.letters import Letters
 from cloud_hub.lockers import Lockers
 from cloud_hub.mailbag import Mailbag
 from cloud_hub.memory import Memory
@@ -157,9 +164,12 @@ class HubCore:
         self._streets = ClosedStreets(memory, chains, post, attempts, identity.zone)
         self._orders = OrderBook(memory, chains, book)
         self._keyring = Keyring(memory, chains)
+        self._letters = Letters(memory, chains, saved.get("suspects", {}))
+        self._gaps = Gaps(memory, chains, post)
         self._reports = Reports(
-            memory, chains, post, self._customers, self._dayplan, self._amendments, self._redelivery, self._undone
-        )
+            memory, chains, post, self._customers, self._dayplan, self._amendments, self._redelivery, self._undone,
+            self._letters, self._gaps,
+        )  # fmt: skip
         self._takers = self._who_takes_what()
 
     @property
@@ -176,6 +186,11 @@ class HubCore:
     def counts(self) -> Counter[str]:
         """What happened how often in this life, by name; read by anybody, written by the core."""
         return self._memory.counts
+
+    @property
+    def under_way(self) -> tuple[str, int] | None:
+        """The message that is acted upon now, by its key, and how often the process broke on it if it breaks now."""
+        return self._letters.under_way
 
     def knows(self, agent: AgentId) -> bool:
         """Whether this agent is one of ours. From any thread."""
@@ -227,10 +242,13 @@ class HubCore:
         return {
             LinkUp: self._post.link_came,
             LinkDown: self._post.link_went,
-            PresenceHeard: self._post.presence_heard,
+            PresenceHeard: self._presence_heard,
+            HubHeard: self._post.hub_heard,
             Acked: self._post.acked,
             Spoke: self._reports.spoke,
             Unreadable: self._reports.unreadable,
+            LetterRetried: self._reports.retried,
+            LetterSettled: self._letters.settled,
             OrdersHanded: self._orders.handed,
             OrderCorrected: self._orders.corrected,
             VehiclesSaid: self._yard.vehicles_said,
@@ -253,6 +271,10 @@ class HubCore:
             AccessesOld: self._keyring.old,
             JobFailed: self._job_failed,
         }
+
+    def _presence_heard(self, event: PresenceHeard, now: Now) -> None:
+        self._gaps.presence_heard(event, now)
+        self._post.presence_heard(event, now)
 
     def _leg_times_found(self, event: LegTimesFound, now: Now) -> None:
         if event.need.startswith(AMENDMENT_NEED):

@@ -3,9 +3,16 @@
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 
+from prometheus_client import CONTENT_TYPE_LATEST, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.exposition import generate_latest
 from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector, CollectorRegistry
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+COMMIT_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
+"""Bounds of the histogram of commits: a local disk takes some milliseconds, a database in another house some tens."""
 
 
 class Counts(Collector):
@@ -39,3 +46,19 @@ def registry_of(counts: Counts) -> CollectorRegistry:
     registry = CollectorRegistry()
     registry.register(counts)
     return registry
+
+
+def commit_seconds(registry: CollectorRegistry) -> Histogram:
+    """A histogram in this registry of how long the core's commits take."""
+    return Histogram(
+        "waywarden_hub_commit_seconds", "How long commits of the core took.", buckets=COMMIT_S, registry=registry
+    )
+
+
+def metrics_page(registry: CollectorRegistry) -> ASGIApp:
+    """A page that shows this registry, for as long as there is no other."""
+
+    async def page(scope: Scope, receive: Receive, send: Send) -> None:
+        await Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)(scope, receive, send)
+
+    return page

@@ -1,13 +1,24 @@
 """The hub's end of every stream: commands to agents until they acknowledge them, their messages each taken once."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import msgspec
 
-from cloud_hub.events import Acked, PresenceHeard, Unreadable
+from cloud_hub.events import Acked, HubHeard, PresenceHeard, Unreadable
 from cloud_hub.memory import Memory, Self
 from shared import topics, wire
-from shared.messages import HubCommand, Numbered, Presence, TimeTold
+from shared.messages import (
+    HubCommand,
+    Numbered,
+    PlanPushed,
+    Presence,
+    RoadsChanged,
+    TimeTold,
+    WindowTold,
+    WorkAmended,
+)
+from shared.quantities import EpochMs
 from shared.steps import Envelope, LinkDown, LinkUp, Now, Row, Saved
 from shared.streams import Receiver, Sender, Take
 from shared.work import AgentId
@@ -18,6 +29,23 @@ HEARD = ("events", "objects")
 """The streams of agents that are taken in order; pictures have one of their own, so that no event waits for them."""
 
 
+class Taken(NamedTuple):
+    """How far one stream was taken: which life of its sender's store, "" for none yet, and up to which number."""
+
+    boot: str
+    upto: int
+
+
+def restored(itself: bytes, epoch_at_least: int) -> bytes:
+    """What a restored store says of the hub itself (the document `self` of the room `hub`).
+
+    Commands of the life it was copied from may be anywhere, and so may higher epochs: give an epoch that is certainly
+    higher than any before, such as the seconds since 1970.
+    """
+    known = msgspec.json.decode(itself, type=Self)
+    return msgspec.json.encode(Self(known.boot, max(known.epoch + 1, epoch_at_least), is_restored=True))
+
+
 class Post:
     """What is said to each agent and heard from it. Its first act in a life is to raise the hub's epoch."""
 
@@ -26,7 +54,8 @@ class Post:
         self._region = region
         self._life = life
         self._memory = memory
-        self._raise_epoch(new_boot)
+        if self._raise_epoch(new_boot):
+            saved = self._numbered_anew(saved)
         awake_rows = self._said_under_this_epoch(saved)
         memory.keep(awake_rows)
         outbox = {**saved.get("outbox", {}), **{row.key: row.value for row in awake_rows if row.value is not None}}
@@ -49,6 +78,11 @@ class Post:
         """How often the hub has started with this store; commands of a lower epoch are refused by agents."""
         return self._memory.itself["self"].epoch
 
+    @property
+    def life(self) -> str:
+        """This life of the process."""
+        return self._life
+
     def presence(self, is_there: bool) -> Envelope:
         """What the hub says of itself: retained, and its last will when it is not there."""
         said = Presence(HUB, is_there, self._life, self.boot, self.epoch)
@@ -62,14 +96,28 @@ class Post:
 
     def say(self, agent: AgentId, command: HubCommand, now: Now) -> None:
         """Have this command committed, and sent until the agent has committed it too."""
-
-        after = self._senders[agent].unacked - 1
+        sender = self._senders[agent]
+        start_by_ms, after = self._start_by_ms(agent, command), sender.unacked - 1
 
         def numbered(seq: int) -> bytes:
-            heading = Numbered(HUB, self.boot, "commands", seq, now.domain_ms, self.epoch, command, after=after)
+            heading = Numbered(
+                HUB, self.boot, "commands", seq, now.domain_ms, self.epoch, command, start_by_ms, after
+            )  # fmt: skip
             return wire.encode(heading)
 
-        self._memory.keep(self._senders[agent].say(numbered))
+        self._memory.keep(sender.say(numbered))
+
+    def _start_by_ms(self, agent: AgentId, command: HubCommand) -> EpochMs | None:
+        """Until when this command is any good; None for ever. A window is over when it closes, all other work with the
+        shift it is for. What must be forgotten must be forgotten however late it is heard.
+        """
+        if isinstance(command, PlanPushed):
+            return command.start_by_ms
+        if isinstance(command, WindowTold):
+            return command.told.closes_ms
+        plan = self._memory.plans.get(agent)
+        is_work = isinstance(command, RoadsChanged | WorkAmended)
+        return plan.shift_end_ms if plan is not None and is_work else None
 
     def unsay(self, renew: Callable[[HubCommand], HubCommand]) -> None:
         """Have every command that still waits say what `renew` makes of it, under its own number."""
@@ -126,9 +174,22 @@ class Post:
             self._to_ack[placed.sender, placed.stream] = None
         return taken is Take.NEW
 
-    def begins_new_life(self, placed: Numbered | Unreadable) -> bool:
-        """Whether this message is the first its sender's store has said since it replaced another."""
-        return placed.seq == 1 and self._receiver.lives(placed.sender, placed.stream) > 1
+    def taken(self, agent: AgentId, stream: str) -> Taken:
+        """What has been taken of an agent's stream."""
+        ack = self._receiver.ack(agent, stream)
+        return Taken("", 0) if ack is None else Taken(ack.boot, ack.upto)
+
+    def resume(self, agent: AgentId, boot: str, stream: str, unacked: int) -> int:
+        """The agent keeps nothing of this stream before the number `unacked`: how many messages are missing for good.
+        From then on the stream goes on behind them.
+        """
+        missing, rows = self._receiver.resume(agent, boot, stream, unacked)
+        self._memory.keep(rows)
+        return missing
+
+    def is_retired(self, agent: AgentId, boot: str) -> bool:
+        """Whether a newer store has replaced this one of the agent's."""
+        return any(self._receiver.has_retired(agent, stream, boot) for stream in HEARD)
 
     def leaving(self) -> list[Envelope]:
         """What may leave once this step is committed: our presence on a new link, and acknowledgements of everything
@@ -155,6 +216,16 @@ class Post:
     def link_went(self, _: LinkDown, __: Now) -> None:
         """Nothing is sent until the link comes back."""
         self._link_is_up = False
+
+    def hub_heard(self, event: HubHeard, _: Now) -> None:
+        """What the broker keeps of us was said by another: a hub that acted before, or its last will. Say it again.
+
+        One that began after us is right; we learn from the store that we act no more.
+        """
+        said = event.presence
+        if self._link_is_up and said.life != self._life and said.epoch <= self.epoch:
+            self._memory.counts["presence_put_right"] += 1
+            self._greetings.append(self.presence(True))
 
     def acked(self, event: Acked, _: Now) -> None:
         """An agent has committed commands: forget them."""
@@ -191,10 +262,30 @@ class Post:
 
     # Recovering.
 
-    def _raise_epoch(self, new_boot: str) -> None:
+    def _raise_epoch(self, new_boot: str) -> bool:
+        """Begin a new epoch; whether the store was restored from a backup, which begins a new life of it."""
         former = self._memory.itself.get("self")
-        boot = new_boot if former is None else former.boot
+        is_restored = former is not None and former.is_restored
+        boot = new_boot if former is None or is_restored else former.boot
         self._memory.itself.put("self", Self(boot, 1 if former is None else former.epoch + 1))
+        return is_restored
+
+    def _numbered_anew(self, saved: Saved) -> Saved:
+        """What still waits in the outbox of a store that was restored, numbered from 1 under its new life: agents may
+        have heard other commands under these numbers, and under those that follow.
+        """
+        outbox: dict[str, bytes] = {}
+        counters = dict.fromkeys(saved.get("counters", {}), b"1")
+        for key, payload in sorted(saved.get("outbox", {}).items()):
+            room = key[: key.rindex("/") + 1]
+            seq = int(counters.get(room, b"1"))
+            renewed = msgspec.structs.replace(wire.decode_numbered(payload), boot=self.boot, seq=seq, after=0)
+            outbox[f"{room}{seq:012d}"] = wire.encode(renewed)
+            counters[room] = b"%d" % (seq + 1)
+        self._memory.keep(Row("outbox", key, None) for key in saved.get("outbox", {}))
+        self._memory.keep(Row("outbox", key, payload) for key, payload in outbox.items())
+        self._memory.keep(Row("counters", room, number) for room, number in counters.items())
+        return {**saved, "outbox": outbox, "counters": counters}
 
     def _said_under_this_epoch(self, saved: Saved) -> list[Row]:
         """What still waits in the outbox, under the new epoch: a lower one is refused. A store that was restored has a

@@ -8,8 +8,10 @@ from cloud_hub.amendments import Amendments
 from cloud_hub.chains import Chains, Hand
 from cloud_hub.customers import Customers, Expected
 from cloud_hub.dayplan import DayPlan
-from cloud_hub.events import Spoke, Unreadable
-from cloud_hub.fleet import AgentRecord, DeadLetter, EstimatesHeard, StopRecord, has_visit
+from cloud_hub.events import Answer, LetterRetried, Spoke, Unreadable
+from cloud_hub.fleet import AgentRecord, Chain, EstimatesHeard, StopRecord, has_visit
+from cloud_hub.gaps import Gaps
+from cloud_hub.letters import Letters, why_outdated
 from cloud_hub.memory import Memory
 from cloud_hub.post import Post
 from cloud_hub.redelivery import Redelivery
@@ -62,6 +64,15 @@ OVERRIDE_WORDS = {
 }
 
 
+COMMANDS = {
+    "plan_pushed": "its plan",
+    "work_amended": "a change of its work",
+    "window_told": "that a customer was told another window",
+    "roads_changed": "that a street was closed or opened",
+}
+"""Commands that have a time after which they are not begun, in words."""
+
+
 class NotActedOn(ValueError):
     """A message that was taken and cannot be true; it is kept as a dead letter."""
 
@@ -79,6 +90,8 @@ class Reports:
         amendments: Amendments,
         redelivery: Redelivery,
         undone: Undone,
+        letters: Letters,
+        gaps: Gaps,
     ) -> None:
         self._memory = memory
         self._chains = chains
@@ -88,6 +101,8 @@ class Reports:
         self._amendments = amendments
         self._redelivery = redelivery
         self._undone = undone
+        self._letters = letters
+        self._gaps = gaps
         self._acts: dict[type, Callable[[Numbered, Any, Now], None]] = {
             AgentStarted: self._agent_started,
             PlanTaken: self._plan_taken,
@@ -122,45 +137,70 @@ class Reports:
                 last_event_ms=max(record.last_event_ms, numbered.said_ms),
                 events_taken=record.events_taken + 1,
             )
-        act = self._acts.get(type(numbered.message))
+        why_suspect = self._letters.begin(numbered)
         try:
-            if act is None:
-                raise NotActedOn(f"{type(numbered.message).__name__} is the hub's to say, not an agent's")
-            if isinstance(numbered.message, ObjectPart) != (numbered.stream == "objects"):
-                raise NotActedOn(f"{type(numbered.message).__name__} came in the stream '{numbered.stream}'")
-            act(numbered, numbered.message, now)
+            if why_suspect:
+                raise NotActedOn(why_suspect)
+            self._act(numbered, now)
         except NotActedOn as why:
             # What may be part of somebody's signature, or of somebody forgotten, is not kept where nobody looks for it.
             is_private = isinstance(numbered.message, ObjectPart) or self._is_of_forgotten(numbered.message)
-            self._bury(numbered, "" if is_private else wire.encode(numbered).decode(), str(why), now)
+            self._letters.bury(numbered, b"" if is_private else wire.encode(numbered), str(why), now)
+        self._letters.end()
+
+    def _act(self, numbered: Numbered, now: Now) -> None:
+        """Raises NotActedOn before it has changed anything."""
+        act = self._acts.get(type(numbered.message))
+        if act is None:
+            raise NotActedOn(f"{type(numbered.message).__name__} is the hub's to say, not an agent's")
+        if isinstance(numbered.message, ObjectPart) != (numbered.stream == "objects"):
+            raise NotActedOn(f"{type(numbered.message).__name__} came in the stream '{numbered.stream}'")
+        act(numbered, numbered.message, now)
 
     def unreadable(self, event: Unreadable, now: Now) -> None:
         """An agent said what nobody can read: it is taken all the same, so that its stream goes on."""
         if self._is_news(event, now):
-            self._bury(event, "" if event.stream == "objects" else event.payload, event.why, now)
+            self._letters.bury(event, b"" if event.stream == "objects" else event.payload, event.why, now)
+
+    def retried(self, event: LetterRetried, now: Now) -> Answer:
+        """A person wants a dead letter acted upon after all: once, and only when that still makes sense."""
+        why_not = self._letters.why_not(event.key, event.letter)
+        if why_not:
+            return Answer(False, why_not)
+        if event.payload is None:
+            return Answer(False, "its bytes are not kept: they were personal, or too old")
+        try:
+            numbered = wire.decode_numbered(event.payload)
+            record = self._memory.agents.get(numbered.sender)
+            if record is None or numbered.sender != event.letter.sender:
+                raise NotActedOn(f"{numbered.sender} is no agent of ours")
+            outdated = why_outdated(numbered, record.last_event_ms)
+            if outdated or self._breaks_the_chain(numbered):
+                raise NotActedOn(outdated or "the record of its decisions has gone on without it: settle it")
+            self._act(numbered, now)
+        except (NotActedOn, wire.Refused) as why:
+            self._memory.counts["dead_letters_retried_in_vain"] += 1
+            return Answer(False, f"it still cannot be acted upon: {why}")
+        name = type(numbered.message).__name__
+        return self._letters.retried(event.letter, event.by, f"had {name} acted upon after all, a dead letter of", now)
+
+    def _breaks_the_chain(self, numbered: Numbered) -> bool:
+        """Whether it holds a decision that does not follow from the last one we have of its node."""
+        decision = getattr(numbered.message, "decision", None)
+        chain = self._memory.chains.get(numbered.sender) or Chain(numbered.sender)
+        return isinstance(decision, Decision) and decision.previous != chain.link
 
     def _is_news(self, placed: Numbered | Unreadable, now: Now) -> bool:
+        former = self._post.taken(placed.sender, placed.stream)
         if not self._post.is_news(placed):
             return False
-        if placed.stream == "events" and self._post.begins_new_life(placed):
-            self._chains.decide(
-                now,
-                "store_replaced",
-                f"{placed.sender} began a new life of its store: what the old one had not yet told us is lost.",
-                f"boot {placed.boot} followed another",
-                about=(placed.sender,),
-            )
+        if former.boot not in ("", placed.boot):
+            self._gaps.begun_anew(placed, former, now)
         return True
 
     def _is_of_forgotten(self, said: Any) -> bool:
         stop = self._memory.stops.get(said.visit.stop_id) if isinstance(said, Visited) else None
         return stop is not None and self._memory.orders[stop.order_id].is_forgotten
-
-    def _bury(self, placed: Numbered | Unreadable, payload: str, why: str, now: Now) -> None:
-        self._memory.counts["dead_letters"] += 1
-        letter = DeadLetter(placed.sender, placed.boot, placed.stream, placed.seq, now.domain_ms, why, payload)
-        key = f"{placed.sender}/{placed.boot}/{placed.stream}/{placed.seq:012d}"
-        self._memory.note("dead_letters", key, letter)
 
     def _record(self, numbered: Numbered) -> AgentRecord:
         return self._memory.agents[numbered.sender]
@@ -202,7 +242,16 @@ class Reports:
     # How the agent's machine fares.
 
     def _too_late(self, numbered: Numbered, said: TooLate, now: Now) -> None:
-        self._note_of(numbered, now, "command_too_late", f"took {said.command[:40]} too late and did not begin it")
+        """A command reached the agent after its time: it was not begun, so its work is nobody's yet."""
+        agent, handed_on = numbered.sender, ""
+        if said.command == "plan_pushed" and not self._record(numbered).has_begun:
+            stops = self._undone.never_begun(agent, now)
+            handed_on = f"; its {stops} stops go back to be planned" if stops else ""
+        elif said.command == "work_amended":
+            stops = self._amendments.never_begun(agent, now)
+            handed_on = f"; {stops} stops are as they were before" if stops else ""
+        what = COMMANDS.get(said.command, "a command")
+        self._note_of(numbered, now, "command_too_late", f"heard {what} too late and did not begin it{handed_on}")
 
     def _disk_tight(self, numbered: Numbered, said: DiskTight, now: Now) -> None:
         words = (

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import msgspec
 
 from cloud_hub.chains import KeptHand
-from cloud_hub.fleet import Amendment, DeadLetter, Order
+from cloud_hub.fleet import Amendment, DeadLetter, DeadPayload, Order
 from shared.contracts import Plan
 from shared.messages import HubCommand, PlanPushed, WorkAmended
 from shared.quantities import Position
@@ -23,7 +23,9 @@ T = TypeVar("T", bound=msgspec.Struct)
 SWEEP = "sweep"
 """No room but an errand: a row by which the store erases these traces, in the commit that carries it."""
 
-SWEPT = ("notices", "plan_history", "dead_letters", "receipts", "objects", "hands", "corrections")
+SWEPT = (
+    "notices", "plan_history", "dead_letters", "dead_payloads", "receipts", "objects", "hands", "corrections",
+)  # fmt: skip
 """Rooms and archives the core does not hold in memory: the store erases there, in the same commit."""
 
 KEPT_OF_A_NOTICE = frozenset({
@@ -31,6 +33,10 @@ KEPT_OF_A_NOTICE = frozenset({
     "settled_ms", "why", "is_breach", "sure_pct", "next_step", "channels", "channel", "not_before_ms",
 })  # fmt: skip
 """What a notice still says: that it was sent, when, on which channel and about which window."""
+
+
+_OLD_GO = frozenset({"hands", "dead_letters", "dead_payloads"})
+"""Where what is old enough goes, whomever it speaks of."""
 
 
 class Traces(msgspec.Struct, frozen=True):
@@ -47,7 +53,7 @@ class Traces(msgspec.Struct, frozen=True):
 
     def lead_to(self, room: str) -> bool:
         """Whether anything in this room can be theirs."""
-        return bool(self.order_ids or self.stop_ids) or (bool(self.before_ms) and room in ("hands", "dead_letters"))
+        return bool(self.order_ids or self.stop_ids) or (bool(self.before_ms) and room in _OLD_GO)
 
 
 def coarse(place: Position) -> Position:
@@ -144,7 +150,11 @@ def swept(room: str, document: bytes, traces: Traces) -> bytes | None:
     if room == "dead_letters":
         letter = _letter.decode(document)
         goes = letter.payload and (letter.heard_ms < traces.before_ms or _says(letter.payload, traces))
-        return _json.encode(msgspec.structs.replace(letter, payload="")) if goes else document
+        return _json.encode(msgspec.structs.replace(letter, payload="", size=0)) if goes else document
+    if room == "dead_payloads":
+        dead = _dead_payload.decode(document)
+        goes = dead.heard_ms < traces.before_ms or _says(dead.payload.decode(errors="replace"), traces)
+        return None if goes else document
     if room == "hands":
         hand = _hand.decode(document)
         goes = hand.at_ms < traces.before_ms or not _words(traces).isdisjoint(hand.about)
@@ -180,6 +190,7 @@ _json = msgspec.json.Encoder()
 _plan = msgspec.json.Decoder(Plan)
 _stops = msgspec.json.Decoder(_StopsNamed)
 _letter = msgspec.json.Decoder(DeadLetter)
+_dead_payload = msgspec.json.Decoder(DeadPayload)
 _hand = msgspec.json.Decoder(KeptHand)
 _correction = msgspec.json.Decoder(_Corrected)
 

@@ -76,12 +76,30 @@ class Undone:
         for agent in [agent for agent in self._gone_home if self._is_due(agent, now.domain_ms)]:
             self._clear_up(self._memory.agents[agent], now)
         for stop_id in self._yard.left_undone():
-            record, stop = self._memory.stops[stop_id], self._memory.stop_of(stop_id)
-            if stop is not None and stop.slot.closes_ms > now.domain_ms and not record.is_leaving:
-                why = f"left undone by {record.agent}"  # Another van may still come in time.
-                self._memory.change_stop(record, state="waiting", agent=AgentId(""), why_waiting=why)
-            else:
-                self._leave(record, f"{record.agent} has begun another day", now)
+            agent = self._memory.stops[stop_id].agent
+            self._hand_on(stop_id, f"left undone by {agent}", f"{agent} has begun another day", now)
+
+    def never_begun(self, agent: AgentId, now: Now) -> int:
+        """An agent's plan reached it too late and was not begun: others may come to its stops, or they come on another
+        day. How many there were.
+        """
+        left = self._memory.left_to(agent, _ids(self._memory.plans.get(agent)))
+        for stop_id in left:
+            why = f"the plan came too late to {agent}"
+            self._hand_on(stop_id, why, why, now)
+        self._memory.plans.drop(agent)
+        self._memory.estimates.drop(agent)
+        self._memory.change_agent(self._memory.agents[agent], order=(), heading_to=None, at_stop=None)
+        return len(left)
+
+    def _hand_on(self, stop_id: StopId, why: str, cause: str, now: Now) -> None:
+        """This stop is nobody's work: it waits while its slot is open, else it comes on another day."""
+        record, stop = self._memory.stops[stop_id], self._memory.stop_of(stop_id)
+        if stop is not None and stop.slot.closes_ms > now.domain_ms and not record.is_leaving:
+            # Another van may still come in time.
+            self._memory.change_stop(record, state="waiting", agent=AgentId(""), why_waiting=why)
+        else:
+            self._leave(record, cause, now)
 
     def wake_ms(self, now_ms: int) -> int | None:
         """When (domain time) the next van that went home is to be cleared up after; None when none is."""

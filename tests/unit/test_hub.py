@@ -219,7 +219,7 @@ def test_what_cannot_be_true_is_a_dead_letter_and_the_stream_goes_on(hub: Driven
 
 def test_a_message_nobody_can_read_does_not_hold_up_the_next(hub: Driven) -> None:
     hub.seqs[VAN] = 1
-    unreadable = Unreadable(VAN, "van-1-boot", "events", 1, "{}", "not one of ours")
+    unreadable = Unreadable(VAN, "van-1-boot", "events", 1, b"{}", "not one of ours")
     hub.take(unreadable, hub.spoken(HeadingTo(StopId("stop-1"))))
     assert hub.documents("dead_letters", DeadLetter)
     assert hub.documents("stops", StopRecord)["stop-1"].state == "heading"

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cloud_hub.door import Door
-from cloud_hub.events import Acked, PresenceHeard, Spoke, Unreadable
+from cloud_hub.events import Acked, HubHeard, PresenceHeard, Spoke, Unreadable
 from shared import topics, wire
 from shared.messages import Ack, HeadingTo, Numbered, Presence
 from shared.mqtt import Heard
@@ -44,8 +44,14 @@ def test_another_region_is_not_ours() -> None:
     assert read(topics.up("north", VAN, "events"), numbered()) == (None, {"RegionWrong": 1})
 
 
-def test_the_hubs_own_presence_comes_back_and_is_nothing_new() -> None:
-    assert read(topics.hub_presence("main"), wire.encode(Presence(topics.HUB, True, "life"))) == (None, {})
+def test_what_a_hub_says_of_itself_comes_back_and_is_heard_as_a_hubs() -> None:
+    said = Presence(topics.HUB, True, "life")
+    assert read(topics.hub_presence("main"), wire.encode(said)) == (HubHeard(said), {})
+
+
+def test_an_agent_that_keeps_impossible_numbers_is_refused() -> None:
+    presence = wire.encode(Presence(VAN, True, "life", unacked={"events": 1 << 60}))
+    assert read(topics.up("main", VAN, "presence"), presence) == (None, {"UnknownMessage": 1})
 
 
 def test_unknown_contents_in_a_known_place_keep_their_place() -> None:

@@ -96,7 +96,7 @@ def test_a_picture_that_cannot_be_taken_leaves_nothing_of_itself() -> None:
 
 def test_what_cannot_be_read_of_a_picture_is_not_kept_either() -> None:
     hub = driven()
-    hub.take(Unreadable(VAN, "van-1-boot", "objects", 1, '{"piece": "iVBORw0KGgo"}', "not one of ours"))
+    hub.take(Unreadable(VAN, "van-1-boot", "objects", 1, b'{"piece": "iVBORw0KGgo"}', "not one of ours"))
     assert [letter.payload for letter in hub.documents("dead_letters", DeadLetter).values()] == [""]
 
 

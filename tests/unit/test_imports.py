@@ -24,7 +24,7 @@ PURE = {
         "hub", "fleet", "promises", "planning", "books", "events", "memory", "attempts", "chains", "post", "mailbag",
         "sayings", "wishes", "customers", "dayplan", "closures", "orderbook", "yard", "reports", "contacts",
         "amendments", "redelivery", "nextstep", "undone", "visits", "detours", "lockers", "workdays", "settling",
-        "notice_rules", "chances", "addressbook", "board", "forgetting", "traces", "ledgers",
+        "notice_rules", "chances", "addressbook", "board", "forgetting", "traces", "ledgers", "letters", "gaps",
     },
     "firmware_sim": {"vehicle", "person", "wheel", "ride", "ground", "luck", "pictures"},
 }  # fmt: skip

@@ -1,0 +1,106 @@
+"""Find what we lack of a stream and will never hear, put it on record, and let the stream go on.
+
+A sender forgets only what its receiver has committed. So something can be missing for good in two cases: we were
+restored from an older copy of our own store, and the sender says from which number on it still keeps what it said
+(`Presence.unacked`); or the sender's store began a new life, and whatever the old one had not told us is gone with it.
+"""
+
+from cloud_hub.chains import Chains
+from cloud_hub.events import PresenceHeard, Unreadable
+from cloud_hub.fleet import Gap
+from cloud_hub.memory import Memory
+from cloud_hub.post import HEARD, Post
+from shared.messages import Numbered
+from shared.steps import Now
+from shared.work import AgentId
+
+RESTORED = "the hub was restored from an older copy of its store"
+REPLACED = "its store was replaced"
+
+
+class Gaps:
+    """What of each agent's streams is missing for good."""
+
+    def __init__(self, memory: Memory, chains: Chains, post: Post) -> None:
+        self._memory = memory
+        self._chains = chains
+        self._post = post
+        self._returned: dict[tuple[AgentId, str], None] = {}
+
+    def presence_heard(self, event: PresenceHeard, now: Now) -> None:
+        """An agent says what it still keeps: what lies before that and is not here is missing."""
+        said = event.presence
+        if event.agent not in self._memory.agents or not said.is_there or not said.boot:
+            return
+        for stream in HEARD:
+            unacked = said.unacked.get(stream)
+            if unacked is None:
+                continue
+            taken = self._post.taken(event.agent, stream)
+            missing = self._post.resume(event.agent, said.boot, stream, unacked)
+            if taken.boot != said.boot and self._post.taken(event.agent, stream).boot == said.boot and taken.boot:
+                self._replaced(event.agent, stream, taken.boot, taken.upto, said.boot, now)
+            if missing:
+                self._keep(Gap(
+                    event.agent, said.boot, stream, unacked - missing, unacked - 1, now.domain_ms, RESTORED, ""
+                ), f"{event.agent} keeps what it said in '{stream}' from number {unacked} on", now)  # fmt: skip
+        if self._post.is_retired(event.agent, said.boot):
+            self._came_back(event.agent, said.boot, now)
+
+    def begun_anew(self, placed: Numbered | Unreadable, former: tuple[str, int], now: Now) -> None:
+        """This message is the first of a new life of its sender's store; `former` is the old life's name and the last
+        number taken of it.
+        """
+        self._replaced(placed.sender, placed.stream, *former, placed.boot, now)
+
+    def _replaced(self, agent: AgentId, stream: str, boot: str, upto: int, follows: str, now: Now) -> None:
+        gap = Gap(agent, boot, stream, upto + 1, None, now.domain_ms, REPLACED, "")
+        decision_id = ""
+        if stream == "events":
+            decision_id = self._chains.decide(
+                now,
+                "store_replaced",
+                f"{agent} began a new life of its store: what the old one had not yet told us is lost.",
+                f"boot {follows} followed {boot}, of which {upto} events were taken",
+                about=(agent,),
+            ).decision_id
+        self._note(gap, decision_id)
+
+    def _keep(self, gap: Gap, cause: str, now: Now) -> None:
+        """The gap is final: say so once, to whoever has to look what happened meanwhile."""
+        assert gap.last_seq is not None
+        count = gap.last_seq - gap.first_seq + 1
+        decision = self._chains.decide(
+            now,
+            "gap_found",
+            f"{count} messages of {gap.sender} are missing for good: {gap.first_seq} to {gap.last_seq} of its stream "
+            f"'{gap.stream}'. {gap.why[0].upper()}{gap.why[1:]}.",
+            cause,
+            about=(gap.sender,),
+            verdict="the stream goes on behind the gap; a person should ask the driver what is missing",
+        )
+        self._memory.counts["gap_messages"] += count
+        self._note(gap, decision.decision_id)
+
+    def _came_back(self, agent: AgentId, boot: str, now: Now) -> None:
+        """A store that a newer one has replaced speaks again. Nothing of it is taken; said once, it waits for ever."""
+        if (agent, boot) in self._returned:
+            return
+        self._returned[agent, boot] = None
+        self._chains.decide(
+            now,
+            "retired_store_back",
+            f"{agent} speaks from a store that was replaced: nothing it says is taken. Its disk was restored from a "
+            "copy, or two devices bear its name.",
+            f"boot {boot} has been retired",
+            about=(agent,),
+            verdict="refused; a person should give the device a new store, or a name of its own",
+        )
+        self._memory.counts["retired_stores_back"] += 1
+
+    def _note(self, gap: Gap, decision_id: str) -> None:
+        self._memory.counts["gaps"] += 1
+        kept = Gap(
+            gap.sender, gap.boot, gap.stream, gap.first_seq, gap.last_seq, gap.found_ms, gap.why, decision_id
+        )  # fmt: skip
+        self._memory.note("gaps", f"{gap.sender}/{gap.boot}/{gap.stream}/{gap.first_seq:012d}", kept)
