@@ -15,6 +15,8 @@ from zoneinfo import ZoneInfo
 import typer
 import uvicorn
 
+from cloud_hub.access.opening import PURPOSE as SESSIONS
+from cloud_hub.access.opening import make_first_key, open_access, provider_of
 from cloud_hub.channels import SecretMissing
 from cloud_hub.channels.smtp import HeaderWrong
 from cloud_hub.door import Door
@@ -94,15 +96,21 @@ class Hub:
         )  # fmt: skip
         self._thread = threading.Thread(target=self._runner.run_or_die, name="core", daemon=True)
         geocoder = Geocoder(roads.city.addresses)
+        registry = registry_of(self._counts())
+        self._access = open_access(
+            settings.access, provider_of(settings.access), self._store, signer.secret_for(SESSIONS), self._runner.ask,
+            registry,
+        )  # fmt: skip
         desk = Desk(
             settings, self._store, self._telemetry_store, self._runner.ask, feed, roads, geocoder, clock, links,
-            registry_of(self._counts()), self._why_not_ready, secret,
+            registry, self._why_not_ready, secret, self._access,
         )  # fmt: skip
         self.web = make_app(desk)
 
     def open(self) -> None:
         """Recover, and begin to listen."""
         self._solver.warm_up()
+        make_first_key(self.settings.access, self._runner.ask)
         self._thread.start()
         self._runner.post(DepotsSaid(depots_of(self.settings)))
         named = self._vehicles_to_name()
@@ -113,6 +121,7 @@ class Hub:
 
     def close(self) -> None:
         """Say goodbye, finish the step under way, and let go of everything."""
+        self._access.journal.close()
         self._link.publish(self._core.presence(False))
         # Each link takes up to a second to say goodbye.
         lane = threading.Thread(target=self._lane.close)
@@ -191,7 +200,10 @@ def run(settings: SettingsFile = Path("hub.toml")) -> None:
     log("hub_up", url=f"http://{host}:{port}", region=read.region, store=read.store, pid=os.getpid())
     server = _Server(
         # Its report of a failed request repeats the error's words, which may be somebody's: the hub logs its own.
-        uvicorn.Config(hub.web, log_level="critical", access_log=False, lifespan="off", timeout_graceful_shutdown=2)
+        uvicorn.Config(
+            hub.web, log_level="critical", access_log=False, lifespan="off", timeout_graceful_shutdown=2,
+            forwarded_allow_ips=list(read.access.trusted_proxies),
+        )  # fmt: skip
     )
     try:
         server.run(sockets=[listening])

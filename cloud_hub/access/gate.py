@@ -14,7 +14,7 @@ from fastapi.concurrency import run_in_threadpool
 from prometheus_client import Counter
 from prometheus_client.registry import CollectorRegistry
 from starlette.responses import RedirectResponse, Response
-from starlette.routing import Match
+from starlette.routing import BaseRoute, Match
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cloud_hub.access.asking import let_in
@@ -32,16 +32,6 @@ VAIN = frozenset({400, 401, 403, 404, 410})
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 NOWHERE = Rule("known", for_partners=True)
 WISHES = ("POST /t/{token}", "POST /t/{token}/stop")
-
-
-class Route(Protocol):
-    """A route as the application has it."""
-
-    path: str
-
-    def matches(self, scope: Scope) -> tuple[Match, Scope]:
-        """Whether a request is for it."""
-        ...
 
 
 class Asked(NamedTuple):
@@ -67,9 +57,7 @@ class Problems(Protocol):
 class Access:
     """Everything the gate works with: whom to believe, how often, and where accesses are noted."""
 
-    def __init__(
-        self, identity: Identity, journal: Journal, store: HubStore, registry: CollectorRegistry
-    ) -> None:
+    def __init__(self, identity: Identity, journal: Journal, store: HubStore, registry: CollectorRegistry) -> None:
         self.identity = identity
         self.journal = journal
         self.bounds = Bounds(identity.setting)
@@ -82,8 +70,8 @@ class Access:
 class Gate:
     """ASGI: the gate before every page."""
 
-    def __init__(self, app: ASGIApp, access: Access, routes: Callable[[], Iterable[Route]], problem: Problems) -> None:
-        """`routes` lists the application's routes in the order it tries them."""
+    def __init__(self, app: ASGIApp, access: Access, routes: Iterable[BaseRoute], problem: Problems) -> None:
+        """`routes` are the application's, in the order it tries them; read again for each request."""
         self._app = app
         self._access = access
         self._routes = routes
@@ -199,14 +187,20 @@ class Gate:
         query = scope.get("query_string", b"").decode("latin-1")
         target = scope["path"] + (f"?{query}" if query else "")
         address = (scope.get("client") or ("", 0))[0]
-        for route in self._routes():
+        for route in self._routes:
             match, more = route.matches(scope)
             if match is Match.FULL:
-                path = route.path.rstrip("/") or "/"
-                name = f"{scope['method']} {path}"
-                return Asked(name, rule_of(name), more.get("path_params", {}), headers, address, scope["method"], target)
+                name = f"{scope['method']} {path_of(route)}"
+                return Asked(
+                    name, rule_of(name), more.get("path_params", {}), headers, address, scope["method"], target
+                )
         # Nothing is there. Who is known is told so by the application; who is not learns nothing of what is.
         return Asked("", NOWHERE, {}, headers, address, scope["method"], target)
+
+
+def path_of(route: BaseRoute) -> str:
+    """The path of a route as it was declared."""
+    return str(getattr(route, "path", "")).rstrip("/") or "/"
 
 
 def _cookies(text: str) -> dict[str, str]:

@@ -9,12 +9,12 @@ import os
 import secrets
 import threading
 import time
+import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import httpx
-from authlib.integrations.httpx_client import OAuth2Client  # type: ignore[import-untyped]  # it brings no types.
 from joserfc import jwt
 from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
@@ -153,6 +153,12 @@ class Provider:
         )  # fmt: skip
 
     def _client(self, redirect: str) -> Any:
+        with warnings.catch_warnings():
+            # authlib would rather have another HTTP library than the one the hub has.
+            warnings.simplefilter("ignore")
+            from authlib.integrations.httpx_client import (  # type: ignore[import-untyped]  # it brings no types.
+                OAuth2Client,
+            )
         return OAuth2Client(
             self.setting.client_id,
             self._secret or None,

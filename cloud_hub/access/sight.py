@@ -80,6 +80,10 @@ class Sight:
         self._agents: frozenset[str] | None = None
         self._orders: dict[str, bool] = {}
 
+    def afresh(self) -> "Sight":
+        """The same caller's view as things stand now."""
+        return Sight(self._caller, self._store)
+
     @property
     def is_bound(self) -> bool:
         """Whether anything is hidden at all."""

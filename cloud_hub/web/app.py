@@ -7,19 +7,24 @@ from urllib.parse import urlsplit
 
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
+from starlette.routing import BaseRoute
 
+from cloud_hub.access.gate import Gate
 from cloud_hub.settings import HubSettings
+from cloud_hub.web.access import access_pages
 from cloud_hub.web.board import board_pages
 from cloud_hub.web.customers import customers_pages
 from cloud_hub.web.day import day_pages
 from cloud_hub.web.desk import Desk
+from cloud_hub.web.enrolment import enrolment_pages
 from cloud_hub.web.figures import figures_pages
 from cloud_hub.web.forms import Json
 from cloud_hub.web.health import health_pages
+from cloud_hub.web.openapi import document
 from cloud_hub.web.orders import orders_pages
 from cloud_hub.web.picture import Picture
 from cloud_hub.web.privacy import privacy_pages
-from cloud_hub.web.problems import BodyLimit, OwnPagesOnly, answer_with_problems
+from cloud_hub.web.problems import BodyLimit, OwnPagesOnly, answer_with_problems, problem_response
 from cloud_hub.web.proofs import proofs_pages
 from cloud_hub.web.shown import picture_pages
 from cloud_hub.web.streets import roads_pages
@@ -52,11 +57,15 @@ def make_app(desk: Desk) -> FastAPI:
             {"name": "customers", "description": "Who the customers are, and how they are told."},
             {"name": "roads", "description": "Streets, and which of them are closed."},
             {"name": "privacy", "description": "Forgetting people, and proof that the records still hold."},
+            {"name": "access", "description": "Who I am, keys, and who looked at whom."},
+            {"name": "enrolment", "description": "How machines become agents, and stay them."},
             {"name": "health", "description": "For those who run the hub."},
         ],
     )
     answer_with_problems(app)
     app.add_middleware(BodyLimit, most_bytes=desk.settings.most_body_bytes)
+    routes: list[BaseRoute] = list(app.routes)
+    app.add_middleware(Gate, access=desk.access, routes=routes, problem=problem_response)
     app.add_middleware(OwnPagesOnly, names=_own_names(desk.settings))
     picture = Picture(desk.store, desk.telemetry)
     for pages in (
@@ -70,9 +79,14 @@ def make_app(desk: Desk) -> FastAPI:
         customers_pages,
         track_pages,
         roads_pages,
+        access_pages,
+        enrolment_pages,
         health_pages,
     ):
-        app.include_router(pages(desk, picture))
+        router = pages(desk, picture)
+        app.include_router(router)
+        routes += router.routes
+    document(app, routes)
     return app
 
 

@@ -6,13 +6,16 @@ from functools import partial
 from typing import Any
 
 import msgspec
+from msgspec.structs import replace as replaced
 
 from cloud_hub import intake
+from cloud_hub.access.asking import caller, hand
 from cloud_hub.contacts import Customer
 from cloud_hub.events import Answer, OrderCorrected, OrdersHanded
 from cloud_hub.fleet import Candidate, Order
 from cloud_hub.geocode import Correction, Corrections, normal_text
-from cloud_hub.order_rows import without_contact
+from cloud_hub.order_rows import Refused, without_contact
+from cloud_hub.orderbook import ANOTHERS, ANOTHERS_CUSTOMER
 from cloud_hub.web.desk import Desk
 from cloud_hub.web.forms import found, read
 from cloud_hub.web.picture import Picture
@@ -29,6 +32,15 @@ class _CorrectionIn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     candidate: int | None = None
 
 
+NOT_YOURS = "it names a partner that is not yours"
+NOT_PLANNED = "an order not planned yet"
+_EXPECTED = {
+    NOT_YOURS: "your own name or none", ANOTHERS: "a number of your own",
+    ANOTHERS_CUSTOMER: "a reference of your own",
+}  # fmt: skip
+_DO = {NOT_YOURS: "leave partner out", ANOTHERS_CUSTOMER: "give another customer_ref"}
+
+
 def take_orders(desk: Desk, picture: Picture, body: bytes, is_csv: bool, day: str | None) -> dict[str, Any]:
     """Take a body of orders, and say of every row what became of it. Raises Problem 422 when nothing can be read."""
     known = _intake_desk(desk, picture, day)
@@ -37,12 +49,14 @@ def take_orders(desk: Desk, picture: Picture, body: bytes, is_csv: bool, day: st
     except intake.OrdersUnreadable as wrong:
         raise Problem(422, str(wrong)) from None
     now_ms = desk.clock.now_ms()
+    taken, strange = _of_the_caller(taken, picture)
+    depots = _depots_of_the_caller()
     orders = [
-        *(_accepted(order, now_ms) for order in taken.accepted if not order.is_repeat),
-        *(_doubted(order, now_ms) for order in taken.doubtful),
+        *(_accepted(order, now_ms, depots) for order in taken.accepted if not order.is_repeat),
+        *(_doubted(order, now_ms, depots) for order in taken.doubtful),
     ]
     answer = desk.answer(OrdersHanded(tuple(orders), taken.customers)) if orders or taken.customers else Answer(True)
-    late = dict(answer.refused)
+    late = dict(answer.refused) | strange
     accepted = [order for order in taken.accepted if not order.is_repeat and order.order_id not in late]
     return {
         "accepted": [order.order_id for order in accepted],
@@ -67,8 +81,8 @@ def take_orders(desk: Desk, picture: Picture, body: bytes, is_csv: bool, day: st
         "refused": [
             *msgspec.to_builtins(taken.refused),
             *(
-                {"row_number": 0, "order_id": order_id, "what_found": why, "expected": "an order not planned yet",
-                 "do": "give a new order_id"}
+                {"row_number": 0, "order_id": order_id, "what_found": why, "expected": _EXPECTED.get(why, NOT_PLANNED),
+                 "do": _DO.get(why, "give a new order_id")}
                 for order_id, why in late.items()
             ),
         ],
@@ -76,8 +90,54 @@ def take_orders(desk: Desk, picture: Picture, body: bytes, is_csv: bool, day: st
     }  # fmt: skip
 
 
+def _of_the_caller(taken: intake.Intake, picture: Picture) -> tuple[intake.Intake, dict[str, str]]:
+    """The rows as theirs who hands them in, and which of them are somebody else's, with why. A partner's orders carry
+    its name whether they say so or not; what it may not know of is not repeated to it.
+    """
+    who = caller()
+    partner = "" if who is None else who.partner
+    strange: dict[str, str] = {}
+    known = {order_id: order.partner for order_id, order in picture.whole.all("orders", Order).items()}
+
+    def is_theirs(order_id: str, said: str) -> bool:
+        whose = (partner or said).strip()
+        if partner and said.strip() not in ("", partner):
+            strange[order_id] = NOT_YOURS
+        elif known.get(order_id, whose) != whose:
+            strange[order_id] = ANOTHERS
+        return order_id not in strange
+
+    accepted = [order for order in taken.accepted if is_theirs(order.order_id, order.partner)]
+    doubtful = [doubt for doubt in taken.doubtful if is_theirs(doubt.order.order_id, doubt.order.partner)]
+    named = {order.customer_ref for order in accepted}
+    named |= {doubt.order.customer_ref or doubt.order.order_id for doubt in doubtful}
+    customers = [customer for customer in taken.customers if customer.customer_ref in named]
+    refused = [_without_others(row) for row in taken.refused] if partner else list(taken.refused)
+    if partner:
+        accepted = [replaced(order, partner=partner) for order in accepted]
+        doubtful = [replaced(doubt, order=replaced(doubt.order, partner=partner)) for doubt in doubtful]
+    ours = replaced(
+        taken, accepted=tuple(accepted), doubtful=tuple(doubtful), customers=tuple(customers), refused=tuple(refused)
+    )
+    return ours, strange
+
+
+def _without_others(row: Refused) -> Refused:
+    """A refused row without the number of the order that has the parcel already: it may be another partner's."""
+    found = row.what_found
+    if found.startswith("parcel ") and ", which is in order " in found:
+        return replaced(row, what_found=f"{found.partition(', which is in order ')[0]}, which is in another order")
+    return row
+
+
+def _depots_of_the_caller() -> tuple[str, ...]:
+    who = caller()
+    return () if who is None or who.depots is None else who.depots
+
+
 def _intake_desk(desk: Desk, picture: Picture, day: str | None) -> intake.Desk:
     """What the intake knows before it reads: the orders and parcels taken, and what people said of addresses."""
+    picture = picture.whole
     orders = [order for order in picture.all("orders", Order).values() if order.state == "accepted"]
     remembered = picture.all("corrections", Correction)
     return intake.Desk(
@@ -108,15 +168,16 @@ def _why_no_drive(desk: Desk, position: Position) -> str:
     return ""
 
 
-def _accepted(order: intake.OrderAccepted, now_ms: EpochMs) -> Order:
+def _accepted(order: intake.OrderAccepted, now_ms: EpochMs, depots: tuple[str, ...]) -> Order:
     stop = intake.to_stop(order, order.slot)
     return Order(
         order.order_id, "accepted", now_ms, "", order.fingerprint, stop,
         confidence=order.confidence, place_reason=order.reason, customer_ref=order.customer_ref,
+        partner=order.partner, depots=depots,
     )  # fmt: skip
 
 
-def _doubted(doubt: intake.Doubtful, now_ms: EpochMs) -> Order:
+def _doubted(doubt: intake.Doubtful, now_ms: EpochMs, depots: tuple[str, ...]) -> Order:
     # Who waits and how they are reached stays in the book of customers.
     entry = msgspec.json.encode(without_contact(doubt.order)).decode()
     candidates = tuple(
@@ -126,6 +187,7 @@ def _doubted(doubt: intake.Doubtful, now_ms: EpochMs) -> Order:
         OrderId(doubt.order.order_id), "doubtful", now_ms, entry, intake.fingerprint(doubt.order), None,
         (doubt.what_found, doubt.do), candidates,
         customer_ref=doubt.order.customer_ref or doubt.order.order_id,
+        partner=doubt.order.partner.strip(), depots=depots,
     )  # fmt: skip
 
 
@@ -157,10 +219,13 @@ def correct_order(desk: Desk, picture: Picture, order_id: str, body: Mapping[str
         raise Problem(422, f"order '{order_id}' is still not accepted: {wrong}")
     address = entry.address.strip()
     # A text the map knows for sure was doubted for its position only: it needs no memory, and keeps its own place.
-    is_news = bool(address) and desk.geocoder.find(address).place is None
+    # What a partner says is of its own order: it does not move other people's.
+    who = caller()
+    is_partners = who is not None and who.role == "partner"
+    is_news = bool(address) and not is_partners and desk.geocoder.find(address).place is None
     remembered = (normal_text(address), msgspec.json.encode(said).decode()) if is_news else None
-    accepted = _accepted(taken.accepted[0], desk.clock.now_ms())
-    answer = desk.answer(OrderCorrected(accepted, asked.by, remembered))
+    accepted = _accepted(taken.accepted[0], desk.clock.now_ms(), order.depots)
+    answer = desk.answer(OrderCorrected(accepted, hand(asked.by), remembered))
     if not answer.is_done:
         raise Problem(409, answer.why_not)
     return found(picture.order(order_id), f"order '{order_id[:80]}' is unknown")

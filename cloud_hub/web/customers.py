@@ -5,6 +5,7 @@ from typing import Annotated, Any
 import msgspec
 from fastapi import APIRouter, Body, Path, Query
 
+from cloud_hub.access.asking import hand
 from cloud_hub.contact_rows import LONGEST_NAME, email_in, phone_in
 from cloud_hub.contacts import LONGEST_AT_THE_DOOR, Channel, Customer, Language, NoticeKind, Wishes
 from cloud_hub.events import CustomerSaid, OptOutSaid, Receipt
@@ -51,7 +52,10 @@ def customers_pages(desk: Desk, picture: Picture) -> APIRouter:
     def put(ref: Reference, said: Annotated[dict[str, Any], Body(examples=[CUSTOMER_EXAMPLE])]) -> Json:
         asked = read(said, _CustomerIn)
         known = _checked(ref, asked, desk.settings.notices.language, desk.settings.notices.country_code)
-        desk.answer(CustomerSaid(known, asked.by[:64]))
+        is_kept = picture.whole.one("customers", ref, Customer) is not None
+        if is_kept and picture.one("customers", ref, Customer) is None:
+            raise Problem(404, f"customer '{ref}' is unknown")
+        desk.answer(CustomerSaid(known, hand(asked.by)))
         return Json(known, headers={"Cache-Control": "no-store"})
 
     @router.get(

@@ -5,6 +5,7 @@ from typing import Annotated, Any
 import msgspec
 from fastapi import APIRouter, Body, Path
 
+from cloud_hub.access.asking import hand, sight
 from cloud_hub.events import DayPlanAsked, VehiclesSaid
 from cloud_hub.fleet import Vehicle
 from cloud_hub.settings import VehicleSetting, vehicle_objections, vehicle_of
@@ -32,7 +33,7 @@ def day_pages(desk: Desk, picture: Picture) -> APIRouter:
         asked = read(said or {}, _PlanIn)
         wanted = desk.day_named(asked.day).isoformat()
         vehicles = tuple(vehicle_of(setting, wanted, desk.settings.zone) for setting in desk.settings.vehicles)
-        answer = desk.answer(DayPlanAsked(wanted, asked.by[:64], vehicles))
+        answer = desk.answer(DayPlanAsked(wanted, hand(asked.by), vehicles))
         if not answer.is_done:
             raise Problem(409, answer.why_not)
         return Json({"day": wanted, "need": answer.named[0]}, status_code=202)
@@ -61,6 +62,14 @@ def day_pages(desk: Desk, picture: Picture) -> APIRouter:
         objections = vehicle_objections(setting, [d.id for d in desk.settings.depots], day, desk.settings.zone)
         if objections:
             raise Problem(422, objections[0])
+        bound = sight()
+        known = picture.whole.one("vehicles", agent, Vehicle)
+        if bound is not None and not all(
+            map(bound.sees_depot, {setting.depot, known.depot_id if known else setting.depot})
+        ):
+            raise Problem(
+                403, f"vehicle '{agent}' loads, or would load, at a depot you are not bound to: ask its people"
+            )
         vehicle = vehicle_of(setting, day, desk.settings.zone)
         for _, why_not in desk.answer(VehiclesSaid((vehicle,))).refused:
             raise Problem(409, f"vehicle '{agent}' keeps its day: {why_not}")

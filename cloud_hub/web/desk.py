@@ -8,6 +8,8 @@ from typing import Any
 
 from prometheus_client.registry import CollectorRegistry
 
+from cloud_hub.access.gate import Access
+from cloud_hub.enrolment import Enrolment
 from cloud_hub.events import Answer
 from cloud_hub.geocode import Geocoder
 from cloud_hub.links import Links
@@ -37,8 +39,12 @@ class Desk:
     registry: CollectorRegistry
     is_ready: Callable[[], str]
     """Why the hub cannot do its work now, in words; "" when it can."""
-    secret: bytes = b""
+    secret: bytes
     """What shift codes are made from (see `cloud_hub.board`)."""
+    access: Access
+    """Who may come in."""
+    enrolment: Enrolment | None = None
+    """How machines become agents; None where nobody can."""
 
     def answer(self, event: Any) -> Answer:
         """Ask the core, and wait for its commit. Raises Problem 503 when it gives no answer in time."""

@@ -45,8 +45,11 @@ class Feed:
         except RuntimeError:  # The loop has closed: nobody watches any more.
             self._loop = None
 
-    async def watch(self) -> AsyncIterator[bytes]:
-        """Server-sent events (WHATWG HTML, 9.2) from now on; the event's name is the room, its data the document."""
+    async def watch(self, is_shown: Callable[[Row], bool] = lambda _: True) -> AsyncIterator[bytes]:
+        """Server-sent events (WHATWG HTML, 9.2) from now on; the event's name is the room, its data the document.
+
+        Only rows for which `is_shown` says so: what this watcher may see.
+        """
         self._loop = asyncio.get_running_loop()
         waiting: asyncio.Queue[Row] = asyncio.Queue(MOST_WAITING)
         self._watchers.append(waiting)
@@ -58,7 +61,8 @@ class Feed:
                 except TimeoutError:
                     yield b": quiet\n\n"
                     continue
-                yield _sse(row)
+                if is_shown(row):
+                    yield _sse(row)
         finally:
             self._watchers.remove(waiting)
 

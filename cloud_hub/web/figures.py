@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 from fastapi import APIRouter
 
+from cloud_hub.access.asking import sight
 from cloud_hub.events import Notice
 from cloud_hub.fleet import AgentRecord, KeptDecision, StopRecord, Vehicle
 from cloud_hub.promises import Promise
@@ -215,4 +216,6 @@ def _interventions(desk: Desk, day: TimeWindow) -> Interventions:
 
 def _taken(desk: Desk, kind: str, day: TimeWindow) -> int:
     kept = desk.store.decisions(DecisionsAsked(agent="hub", kind=kind, most=MOST_DECISIONS))
-    return sum(day.holds(msgspec.json.decode(row.doc, type=KeptDecision).heard_ms) for row in kept)
+    bound = sight()
+    own = [row for row in kept if bound is None or bound.sees_decision(row.doc)]
+    return sum(day.holds(msgspec.json.decode(row.doc, type=KeptDecision).heard_ms) for row in own)

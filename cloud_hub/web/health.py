@@ -9,6 +9,7 @@ from fastapi.responses import HTMLResponse
 from prometheus_client import CONTENT_TYPE_LATEST
 from prometheus_client.exposition import generate_latest
 
+from cloud_hub.access.asking import caller
 from cloud_hub.web.day import day_shown
 from cloud_hub.web.desk import Desk
 from cloud_hub.web.forms import Json
@@ -32,7 +33,8 @@ def health_pages(desk: Desk, picture: Picture) -> APIRouter:
     def readyz() -> Json:
         why_not = desk.is_ready()
         if why_not:
-            raise Problem(503, why_not)
+            # Whoever watches needs no sign-in, and no names of what stands behind the hub either.
+            raise Problem(503, why_not if caller() is not None else "the hub cannot do its work now; its log says why")
         return Json({"status": "ready"})
 
     @router.get("/metrics", summary="Counters for Prometheus", response_class=Response)

@@ -1,6 +1,7 @@
 """The hub's picture as people ask for it: made from the store's documents, never from the core itself.
 
-A reader may be a commit behind the core; it can never hold it up.
+A reader may be a commit behind the core; it can never hold it up. Whoever is bound to depots or to a partner's orders
+sees of every room what is theirs (`cloud_hub.access.sight`), whatever the page asks for.
 """
 
 import re
@@ -9,6 +10,8 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
+from cloud_hub.access.asking import sight
+from cloud_hub.access.sight import Sight
 from cloud_hub.chains import KeptHand
 from cloud_hub.events import Notice
 from cloud_hub.fleet import (
@@ -33,23 +36,43 @@ T = TypeVar("T")
 
 Shown = dict[str, Any]
 
+DECISIONS_AT_ONCE = 500
+MOST_DECISIONS = 1_000_000
+
 
 class Picture:
     """Reads the store for people."""
 
-    def __init__(self, store: HubStore, telemetry: TelemetryStore) -> None:
+    def __init__(self, store: HubStore, telemetry: TelemetryStore, is_whole: bool = False) -> None:
+        """`is_whole` for what the hub itself must know to answer anybody: such a picture is never shown."""
         self._store = store
         self._telemetry = telemetry
+        self._is_whole = is_whole
+
+    @property
+    def whole(self) -> "Picture":
+        """Everything there is, whoever asks."""
+        return self if self._is_whole else Picture(self._store, self._telemetry, is_whole=True)
+
+    @property
+    def _sight(self) -> Sight | None:
+        return None if self._is_whole else sight()
 
     def all(self, room: str, kind: type[T], prefix: str = "") -> dict[str, T]:
         """Every document of a room whose key begins so, as values by key."""
-        decoder = msgspec.json.Decoder(kind)
-        return {key: decoder.decode(document) for key, document in self._store.documents(room, prefix)}
+        decoder, bound = msgspec.json.Decoder(kind), self._sight
+        return {
+            key: decoder.decode(document)
+            for key, document in self._store.documents(room, prefix)
+            if bound is None or bound.sees(room, key, document)
+        }
 
     def one(self, room: str, key: str, kind: type[T]) -> T | None:
         """One document as a value; None when there is none."""
-        document = self._store.document(room, key)
-        return None if document is None else msgspec.json.decode(document, type=kind)
+        document, bound = self._store.document(room, key), self._sight
+        if document is None or (bound is not None and not bound.sees(room, key, document)):
+            return None
+        return msgspec.json.decode(document, type=kind)
 
     def fleet(self) -> list[Shown]:
         """Every agent: who it is, whether it is there, what it does now and how late it is."""
@@ -116,6 +139,7 @@ class Picture:
 
     def promises(self) -> list[Shown]:
         """Every promise: slot, told window with its history, and the newest estimate."""
+        # A partner sees what was sold and told; what we expect is ours, and its room is hidden from it.
         estimates: dict[str, Estimate] = {}
         for heard in self.all("estimates", EstimatesHeard).values():
             estimates |= _by_stop(heard)
@@ -158,14 +182,34 @@ class Picture:
         return _order_shown(order, [stop for stop in found if stop is not None], self._fleet())
 
     def _fleet(self) -> list[tuple[Vehicle, AgentRecord]]:
-        agents = self.all("agents", AgentRecord)
-        vehicles = self.all("vehicles", Vehicle)
+        """Every vehicle: why an order waits is so whoever asks."""
+        agents = self.whole.all("agents", AgentRecord)
+        vehicles = self.whole.all("vehicles", Vehicle)
         return [(vehicle, agents[name]) for name, vehicle in vehicles.items() if name in agents]
 
     def decisions(self, asked: DecisionsAsked) -> list[Shown]:
         """Decisions with their number in the order of commits, and whether each follows from the one before it."""
         known = _Known(self._addresses(), self.all("hands", KeptHand))
-        return [_decision_shown(row, known) for row in self._store.decisions(asked)]
+        return [_decision_shown(row, known) for row in self._decisions(asked)]
+
+    def _decisions(self, asked: DecisionsAsked) -> list[DecisionRow]:
+        """As many as asked for of those the caller may see: read on behind the last while too few are theirs."""
+        bound = self._sight
+        if bound is None:
+            return self._store.decisions(asked)
+        found: list[DecisionRow] = []
+        if asked.newest_first:
+            # Numbers go on upwards only, so all of them are read.
+            rows = self._store.decisions(asked._replace(most=MOST_DECISIONS))
+            return [row for row in rows if bound.sees_decision(row.doc)][: asked.most]
+        after = asked.after
+        while len(found) < asked.most:
+            rows = self._store.decisions(asked._replace(after=after, most=DECISIONS_AT_ONCE))
+            found += [row for row in rows if bound.sees_decision(row.doc)]
+            if len(rows) < DECISIONS_AT_ONCE:
+                break
+            after = rows[-1].number
+        return found[: asked.most]
 
     def why(self, order_id: str) -> Shown:
         """Why an order is as it is: the decisions that touched it, oldest first, with those of agents and the hub that
@@ -192,8 +236,8 @@ class Picture:
 
     def decision(self, decision_id: str) -> Shown | None:
         """One decision; None when it is unknown."""
-        row = self._store.decision(decision_id)
-        if row is None:
+        row, bound = self._store.decision(decision_id), self._sight
+        if row is None or (bound is not None and not bound.sees_decision(row.doc)):
             return None
         hand = self.one("hands", decision_id, KeptHand)
         return _decision_shown(row, _Known(self._addresses(), {} if hand is None else {decision_id: hand}))

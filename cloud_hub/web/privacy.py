@@ -5,6 +5,7 @@ from typing import Annotated, Any
 import msgspec
 from fastapi import APIRouter, Body
 
+from cloud_hub.access.asking import hand
 from cloud_hub.events import ForgetAsked
 from cloud_hub.fleet import Chain
 from cloud_hub.ledgers import verified
@@ -40,7 +41,7 @@ def privacy_pages(desk: Desk, picture: Picture) -> APIRouter:
         customer_ref: str, said: Annotated[dict[str, Any] | None, Body(examples=[FORGET_EXAMPLE])] = None
     ) -> Json:
         asked = read(said or {}, _ForgetIn)
-        answer = desk.answer(ForgetAsked(customer_ref, asked.by[:64], asked.even_open))
+        answer = desk.answer(ForgetAsked(customer_ref, hand(asked.by), asked.even_open))
         if not answer.is_done:
             # The reference is not repeated: an error may be logged on its way, and it may be a name.
             raise Problem(404 if answer.why_not.startswith("no such customer") else 409, answer.why_not)

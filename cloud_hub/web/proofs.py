@@ -11,6 +11,7 @@ from typing import Annotated, Any
 import msgspec
 from fastapi import APIRouter, Path, Response
 
+from cloud_hub.access.asking import sight
 from cloud_hub.fleet import Order, StopRecord
 from cloud_hub.storage import HubStore
 from cloud_hub.web.desk import Desk
@@ -61,6 +62,11 @@ def proofs_pages(desk: Desk, picture: Picture) -> APIRouter:
     def one_object(digest: Annotated[str, Path(description="64 hexadecimal digits")]) -> Response:
         if not _DIGEST.fullmatch(digest):
             raise Problem(422, "that is no digest, expected 64 hexadecimal digits")
+        bound = sight()
+        if bound is not None and not any(
+            bound.sees("objects", key, document) for key, document in desk.store.documents("objects", f"{digest}/")
+        ):
+            raise Problem(404, f"object {digest[:12]}… is not here, or not all of it has come yet")
         media_type, content = assembled(desk.store, digest)
         named = f'inline; filename="{digest[:16]}.{SHOWN_AS[media_type]}"'
         return Response(content, media_type=media_type, headers=SANDBOXED | {"Content-Disposition": named})

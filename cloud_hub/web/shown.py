@@ -1,5 +1,6 @@
 """The picture over HTTP: what is out there now, what was promised, decided and told, and why."""
 
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Annotated, Any
 
@@ -7,6 +8,8 @@ import msgspec
 from fastapi import APIRouter, Body, Query
 from fastapi.responses import StreamingResponse
 
+from cloud_hub.access.asking import hand, sight
+from cloud_hub.access.sight import Sight
 from cloud_hub.events import NoticeState, WindowAsked
 from cloud_hub.fleet import AgentRecord, DeadLetter
 from cloud_hub.storage import DecisionsAsked
@@ -15,6 +18,7 @@ from cloud_hub.web.forms import Json, found, missing, read
 from cloud_hub.web.picture import Picture
 from cloud_hub.web.problems import Problem
 from shared.quantities import EpochMs, TimeWindow
+from shared.steps import Row
 from shared.work import AgentId, OrderId
 
 WINDOW_EXAMPLE = {"opens": "2026-11-23T12:00+02:00", "closes": "2026-11-23T13:30+02:00", "by": "anna"}
@@ -50,7 +54,7 @@ def picture_pages(desk: Desk, picture: Picture) -> APIRouter:
         asked = read(said, _WindowIn)
         told = TimeWindow(_instant(asked.opens), _instant(asked.closes))
         found(picture.order(order_id), f"order '{order_id[:80]}' is unknown")
-        answer = desk.answer(WindowAsked(OrderId(order_id), told, asked.by))
+        answer = desk.answer(WindowAsked(OrderId(order_id), told, hand(asked.by)))
         if not answer.is_done:
             raise Problem(409, answer.why_not)
         return Json({"order_id": order_id, "told_ms": [told.opens_ms, told.closes_ms], "decision_id": answer.named[0]})
@@ -116,10 +120,19 @@ def picture_pages(desk: Desk, picture: Picture) -> APIRouter:
     )
     async def feed() -> StreamingResponse:
         return StreamingResponse(
-            desk.feed.watch(), media_type="text/event-stream", headers={"Cache-Control": "no-store"}
+            desk.feed.watch(_seeing(sight())), media_type="text/event-stream", headers={"Cache-Control": "no-store"}
         )
 
     return router
+
+
+def _seeing(bound: Sight | None) -> Callable[[Row], bool]:
+    """Which rows a watcher is shown. One who is bound sees them as things belong when they change: a fresh look each
+    time, for vehicles and orders move between depots. What is erased has no owner any more and is told to nobody bound.
+    """
+    if bound is None:
+        return lambda _: True
+    return lambda row: row.value is not None and bound.afresh().sees(row.room, row.key, row.value)
 
 
 class _WindowIn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

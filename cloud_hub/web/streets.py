@@ -6,6 +6,7 @@ from typing import Annotated, Any
 import msgspec
 from fastapi import APIRouter, Body, Query
 
+from cloud_hub.access.asking import hand
 from cloud_hub.events import ClosuresAsked
 from cloud_hub.roads import StreetUnknown, Way
 from cloud_hub.web.desk import Desk
@@ -79,7 +80,7 @@ def _change_closures(desk: Desk, picture: Picture, asked: _ClosureIn, is_closed:
     if not ways and is_closed:
         raise Problem(422, "no way, street or position is named, expected one of them")
     if ways:
-        desk.answer(ClosuresAsked(ways, is_closed, street, asked.why[:200], asked.by[:64]))
+        desk.answer(ClosuresAsked(ways, is_closed, street, asked.why[:200], hand(asked.by)))
     return _closures_shown(desk, picture)
 
 

@@ -241,6 +241,7 @@ class Stage:
             "key_file": str(self._folder / "hub.key"),
             "solver_s": 3.0,
             "solver_seed": self.wish.seed,
+            "access": {"open_on_loopback": True},
             "depots": [depot],
             "vehicles": vehicles,
             "promises": {"first_width_min": 60, "moved_width_min": 60},

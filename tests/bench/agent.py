@@ -456,7 +456,7 @@ def _hub_settings(folder: Path, url: str, hub_port: int) -> str:
         key_file=str(folder / "hub.key"),
         solver_s=2,
     ).replace("solver_s = 2", "solver_s = 2.0")
-    depot = '[[depots]]\nid = "depot"\nname = "Depot"\nposition = [60.1719, 24.9414]\n'
+    depot = '[access]\nopen_on_loopback = true\n[[depots]]\nid = "depot"\nname = "Depot"\nposition = [60.1719, 24.9414]\n'
     return f'{told}\n{depot}[[vehicles]]\nagent = "{VAN}"\ndepot = "depot"\nshift_from = "07:30"\nshift_to = "18:00"\n'
 
 

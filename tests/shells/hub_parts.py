@@ -49,9 +49,16 @@ class HubProcess:
     """A hub in a process of its own, with real settings, that can be killed and started again."""
 
     def __init__(
-        self, stack: Stack, broker_port: int, folder: Path, webhook: str = "", vans: int = 1, more: str = ""
+        self,
+        stack: Stack,
+        broker_port: int,
+        folder: Path,
+        webhook: str = "",
+        vans: int = 1,
+        more: str = "",
+        access: str = "open_on_loopback = true",
     ) -> None:
-        """`more` are tables of the settings file."""
+        """`more` are tables of the settings file; `access` what its table of that name says."""
         (self.port,) = free_ports(1)
         self.broker = f"mqtt://127.0.0.1:{broker_port}"
         self.clock = Clock.starting(EIGHT_MS - 3_600_000, 1.0)
@@ -59,7 +66,7 @@ class HubProcess:
         self.key = folder / "hub.key"
         self.public_key = Signer.from_file(self.key).public_hex()
         self.settings = folder / "hub.toml"
-        self.settings.write_text(self._toml(folder, webhook, vans) + more)
+        self.settings.write_text(self._toml(folder, webhook, vans, access) + more)
         self.http = httpx.Client(base_url=f"http://127.0.0.1:{self.port}", timeout=20)
         self._stack = stack
         stack._environment[SETTING] = self.clock.setting()
@@ -101,12 +108,13 @@ class HubProcess:
         assert planned.status_code == 202, planned.text
         self.wait(lambda: not self.get("/api/day")["is_planning"], "the day is planned")
 
-    def _toml(self, folder: Path, webhook: str, vans: int) -> str:
+    def _toml(self, folder: Path, webhook: str, vans: int, access: str) -> str:
         vehicles = "".join(f'[[vehicles]]\nagent = "van-{k + 1}"\ndepot = "north"\n' for k in range(vans))
         return (
             f'broker = "{self.broker}"\nstore = "sqlite:///{folder / "hub.db"}"\nhttp_port = {self.port}\n'
             f'day = "{DAY}"\nzone = "{ZONE}"\nkey_file = "{self.key}"\nwebhook = "{webhook}"\nsolver_s = 0.3\n'
             'most_body_bytes = 200000\nhttp_names = ["ops.example"]\n'
+            f"[access]\n{access}\n"
             '[[depots]]\nid = "north"\nname = "North"\nposition = [60.29, 25.03]\n'
             "gateway = [60.18, 24.945]\nstem_s = 900\n"
             f"{vehicles}"

@@ -151,7 +151,7 @@ class WholeRoute:
         return {
             "broker": f"mqtt://127.0.0.1:{broker_port}", "store": f"sqlite:///{self.folder / 'hub.db'}",
             "http_port": self.hub_port, "day": DAY, "zone": ZONE, "key_file": str(self.folder / "hub.key"),
-            "solver_s": 0.5,
+            "solver_s": 0.5, "access": {"open_on_loopback": True},
             "notices": {"shop": "Puoti", "tracking_url": self.hub_url, "language": "en", "email": email},
             "redelivery": {"retry_not_before_min": 20, "again_today": 1.0},
             "depots": [{"id": "north", "name": "Depot on Kaisaniemi", "position": [60.1745, 24.9445]}],
