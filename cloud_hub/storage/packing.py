@@ -5,7 +5,7 @@ numpy calls, however many they are: nothing here is done sample by sample. Rows 
 missing sample stays NaN and is no NULL. Format: PostgreSQL documentation, COPY, "Binary Format".
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -78,6 +78,15 @@ def _block(channels: tuple[str, ...], samples: int, parts: Sequence[tuple[int, t
     where: Doubles = np.array(origins, np.float64)
     where[np.abs(where) > FARTHEST_DEG] = np.nan
     return Block(channels, np.array(agents, np.int32), where, at_ms, values)
+
+
+def in_pieces(blocks: Iterable[Block], rows: int) -> Iterator[Block]:
+    """The same samples in blocks of about so many rows, each with whole batches."""
+    for block in blocks:
+        batches = max(1, rows // block.at_ms.shape[1])
+        for k in range(0, len(block.agents), batches):
+            part = slice(k, k + batches)
+            yield Block(block.channels, block.agents[part], block.origins[part], block.at_ms[part], block.values[part])
 
 
 def record(fields: Sequence[tuple[str, str]]) -> np.dtype[Any]:
