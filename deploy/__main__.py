@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from deploy import map_command, privacy_commands
+from deploy import backup_commands, enrol_commands, map_command, privacy_commands
 
 app = typer.Typer(
     name="waywarden",
@@ -20,6 +20,14 @@ app = typer.Typer(
 app.add_typer(map_command.app, name="map", help="Turn OpenStreetMap extracts into city bundles.")
 app.command()(privacy_commands.verify)
 app.command()(privacy_commands.forget)
+app.command()(backup_commands.backup)
+app.command()(backup_commands.restore)
+app.command()(enrol_commands.mosquitto)
+app.command()(enrol_commands.enrol)
+app.command()(enrol_commands.revoke)
+app.command()(enrol_commands.agents)
+app.command()(enrol_commands.certify)
+app.command()(enrol_commands.renew)
 console = Console()
 
 

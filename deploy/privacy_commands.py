@@ -1,6 +1,5 @@
 """`waywarden verify` and `waywarden forget`: are the records what they were, and let a person go."""
 
-from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote
 
@@ -21,11 +20,15 @@ HubUrl = Annotated[str, typer.Option("--hub", help="Where the hub listens.")]
 def verify(
     hub: HubUrl = HUB,
     store: Annotated[
-        str, typer.Option(help="A hub's store instead, sqlite:///PATH; no hub need run, and nothing is written.")
+        str,
+        typer.Option(
+            help="A hub's store instead, sqlite:///PATH or postgresql://USER@HOST/DB; no hub need run, and nothing is "
+            "written."
+        ),
     ] = "",
 ) -> None:
     """Say whether every chain of decisions holds; exit 1 and name the first bad record of one that does not."""
-    verdict = _ask(httpx.Request("GET", f"{hub}/api/ledger/verify")) if not store else _verify_file(store)
+    verdict = _ask(httpx.Request("GET", f"{hub}/api/ledger/verify")) if not store else _verify_store(store)
     for chain in verdict["chains"]:
         mark = "[red]broken[/]" if chain["wrong"] else "[green]holds[/]"
         lives = f", {chain['lives']} lives of its store" if chain["lives"] > 1 else ""
@@ -67,18 +70,13 @@ def _ask(request: httpx.Request) -> Any:
     raise _refusal(str(detail))
 
 
-def _verify_file(store: str) -> Any:
+def _verify_store(store: str) -> Any:
     from cloud_hub.ledgers import verified
-    from cloud_hub.storage import StoreUnknown, StoreUnreadable, file_of
-    from cloud_hub.storage.embedded import read_chains
+    from cloud_hub.storage import StoreAway, StoreUnknown, StoreUnreadable, read_chains
 
     try:
-        file = file_of(store)
-        if not Path(file).exists():
-            raise StoreUnreadable(f"store {file} does not exist, expected a hub's store")
-        kept, chains = read_chains(file)
-        return msgspec.to_builtins(verified(kept, chains))
-    except (StoreUnknown, StoreUnreadable) as wrong:
+        return msgspec.to_builtins(verified(*read_chains(store)))
+    except (StoreUnknown, StoreUnreadable, StoreAway) as wrong:
         raise _refusal(str(wrong)) from None
 
 

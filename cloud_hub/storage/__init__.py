@@ -13,6 +13,7 @@ from typing import Literal, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from cloud_hub.fleet import Chain
 from shared.quantities import EpochMs
 from shared.steps import Row, Saved
 from shared.work import AgentId
@@ -26,11 +27,12 @@ ROOMS = (
 
 ARCHIVES = (
     "notices", "plan_history", "dead_letters", "decisions", "receipts", "objects", "hands", "accesses",
-    "enrolments", "certificates", "gaps", "dead_payloads",
+    "enrolments", "certificates", "gaps", "dead_payloads", "restores",
 )  # fmt: skip
 """What the core never looks up again. `objects` are signatures and photographs, piece by piece; `hands` says who stood
 behind a decision that records name only by its role; `accesses` says who read what of
-people; `gaps` what a hub restored from a backup lacks; `dead_payloads` the bytes of dead letters.
+people; `gaps` what a hub restored from a backup lacks; `dead_payloads` the bytes of dead letters; in `restores`
+stands that the store is being restored, for as long as it is.
 """
 
 LEASE_S = 3.0
@@ -46,6 +48,11 @@ class StoreUnknown(ValueError):
 
 class StoreUnreadable(ValueError):
     """The store cannot be opened, or a newer release wrote it."""
+
+
+HALF_RESTORED = (
+    "is being restored, or a restore of it did not end: wait for it, or restore into an empty store once more"
+)
 
 
 class StoreAway(RuntimeError):
@@ -158,8 +165,9 @@ class HubStore(Protocol):
     def act(self, region: str, holder: str) -> bool:
         """Become the one hub that acts for the region; `holder` says in words who we are. False while another does.
 
-        Call it before `saved`: what a former holder commits later than this is refused. Raises StoreUnreadable when the
-        store belongs to another region, StoreAway when it is out of reach.
+        Call it before `saved`: what a former holder commits later than this is refused. Whoever restores the store acts
+        for the region "". Raises StoreUnreadable when the store belongs to another region or was restored by half,
+        StoreAway when it is out of reach.
         """
         ...
 
@@ -330,6 +338,19 @@ def open_telemetry(url: str, patience_s: float = PATIENCE_S) -> TelemetryStore:
 
     file = file_of(url)
     return EmbeddedTelemetry(file.with_name(f"{file.stem}-telemetry{file.suffix}"))
+
+
+def read_chains(url: str) -> tuple[Iterator[bytes], dict[str, Chain]]:
+    """Every kept decision of a store, in order, and how far each chain was followed; nothing is written, whether a hub
+    works on it or not. Raises StoreUnknown, StoreUnreadable or StoreAway.
+    """
+    if is_postgres(url):
+        from cloud_hub.storage import postgres
+
+        return postgres.read_chains(url)
+    from cloud_hub.storage import embedded
+
+    return embedded.read_chains(file_of(url))
 
 
 def is_postgres(url: str) -> bool:

@@ -21,6 +21,7 @@ from cloud_hub.events import decision_words
 from cloud_hub.fleet import Chain, KeptDecision
 from cloud_hub.storage import (
     ARCHIVES,
+    HALF_RESTORED,
     ROOMS,
     DecisionRow,
     DecisionsAsked,
@@ -103,7 +104,7 @@ def _notice_kinds(db: Database) -> None:
 
 @hub_migrations(name="0005_access")
 def _access(db: Database) -> None:
-    _make_rooms(db, ("keys", "accesses", "enrolments", "certificates", "gaps", "dead_payloads", "suspects"))
+    _make_rooms(db, ("keys", "accesses", "enrolments", "certificates", "gaps", "dead_payloads", "suspects", "restores"))
 
 
 def _make_rooms(db: Database, rooms: Iterable[str]) -> None:
@@ -154,6 +155,9 @@ class EmbeddedStore:
         except BlockingIOError:
             os.close(lock)
             return False
+        if region and self.documents("restores"):
+            os.close(lock)
+            raise StoreUnreadable(f"store {self._path} {HALF_RESTORED}")
         os.ftruncate(lock, 0)
         os.pwrite(lock, f"{region} {holder}\n".encode(), 0)
         self._acting = lock
@@ -246,6 +250,8 @@ def read_chains(path: Path) -> tuple[Iterator[bytes], dict[str, Chain]]:
     """Every kept decision of a store's file, in order, and how far each chain was followed; nothing is written, whether
     a hub works on the file or not. Raises StoreUnreadable.
     """
+    if not path.exists():
+        raise StoreUnreadable(f"store {path} does not exist, expected a hub's store")
     try:
         connection = sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True, isolation_level=None)
         connection.execute("BEGIN")  # Both are read as they were at one instant.

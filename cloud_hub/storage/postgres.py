@@ -25,6 +25,7 @@ from cloud_hub.events import decision_words
 from cloud_hub.fleet import Chain, KeptDecision
 from cloud_hub.storage import (
     ARCHIVES,
+    HALF_RESTORED,
     LEASE_S,
     PATIENCE_S,
     ROOMS,
@@ -94,7 +95,7 @@ _FIRST_ROOMS = (
     "hub", "orders", "stops", "vehicles", "depots", "agents", "plans", "estimates", "promises", "roads", "needs",
     "chains", "notices_due", "taken", "outbox", "counters", "corrections", "customers", "amendments", "said_wishes",
     "notices", "plan_history", "dead_letters", "receipts", "objects", "hands", "keys", "accesses", "enrolments",
-    "certificates", "gaps", "dead_payloads", "suspects",
+    "certificates", "gaps", "dead_payloads", "suspects", "restores",
 )  # fmt: skip
 
 _FENCE = """
@@ -362,12 +363,14 @@ def _take_over(lease: Bounded, region: str, holder: str) -> int | None:
 
 
 def _taken_over(lease: Bounded, region: str, holder: str) -> int | None:
-    strange = lease.execute("SELECT region FROM acting WHERE region <> %s", (region,)).fetchone()
-    if strange is not None:
+    strange = lease.execute("SELECT region FROM acting WHERE region NOT IN (%s, '')", (region,)).fetchone()
+    if strange is not None and region:
         raise StoreUnreadable(
             f"the store is of region '{_clear(strange[0])}', expected '{region}' as the settings say: give each region "
             "a database of its own"
         )
+    if region and lease.execute("SELECT 1 FROM room_restores").fetchone() is not None:
+        raise StoreUnreadable(f"the store {HALF_RESTORED}")
     lease.execute(
         "INSERT INTO acting (region, fence, holder, lease_until) VALUES (%s, 0, '', '-infinity') "
         "ON CONFLICT (region) DO NOTHING",
@@ -378,8 +381,9 @@ def _taken_over(lease: Bounded, region: str, holder: str) -> int | None:
         return None
     try:
         with lease.transaction():
+            lease.execute("SELECT pg_advisory_xact_lock(%s)", (_hint(""),))
             # Waits for a commit under way, which holds this row, and lets none begin until we have it.
-            if not _is_free(lease, region, hint, "FOR UPDATE"):
+            if not _is_free(lease, region, hint, "FOR UPDATE") or _is_another_at_work(lease, region):
                 return None
             row = lease.execute(
                 "UPDATE acting SET fence = fence + 1, holder = %s, "
@@ -390,6 +394,12 @@ def _taken_over(lease: Bounded, region: str, holder: str) -> int | None:
         return None
     assert row is not None, "the row was locked"
     return int(row[0])
+
+
+def _is_another_at_work(lease: Bounded, region: str) -> bool:
+    """Whether a restore is under way, or a hub acts when we are one."""
+    query = "SELECT 1 FROM acting WHERE region <> %s AND lease_until >= clock_timestamp()"
+    return lease.execute(query, (region,)).fetchone() is not None
 
 
 def _is_free(lease: Bounded, region: str, hint: int, lock: str) -> bool:
