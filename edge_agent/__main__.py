@@ -20,10 +20,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge_agent.agent import AgentCore
+from edge_agent.clockwork import KernelWatch, lose_if_unknown
 from edge_agent.dialogue import DAY_TOPIC, ENTRY_TOPIC
 from edge_agent.drivers import DeviceUrlWrong, Driver, open_can, open_gnss, open_scanner
 from edge_agent.identity import DeadLetter, Identity
-from edge_agent.machine import IngestBegan
+from edge_agent.machine import IngestBegan, RoomChanged, Stopping
+from edge_agent.memory import ClockKept, read_part
 from edge_agent.page import CertificateUnusable, Page, PortTaken
 from edge_agent.settings import AgentSettings, agent_settings, tls_of, zone_of
 from edge_agent.store import SqliteStore, StoreUnusable
@@ -36,7 +38,7 @@ from shared.mqtt import BrokerUrlWrong, Heard, Link, LinkEvent, TlsUnusable
 from shared.runner import Runner
 from shared.settings import SettingsWrong
 from shared.signing import KeyUnreadable, Verifier
-from shared.steps import Envelope
+from shared.steps import Envelope, Saved
 from shared.topics import TopicUnknown
 from shared.wire import Refused
 from shared.work import AgentId
@@ -52,6 +54,9 @@ EX_UNAVAILABLE = 69
 
 MOST_OFF_MS = 3_600_000
 """How far the machine's clock may be from the time the agent knows and still judge certificates, which last days."""
+
+LEAVES_WITHIN_S = 0.6
+"""How long devices, link and page may take to close; what they do not manage ends with the process."""
 
 TRAINED = Path(__file__).parent / "trained"
 
@@ -112,6 +117,8 @@ class Agent:
         verifier = Verifier(settings.hub_public_key)
         self._workshop = Workshop(Path(settings.models) if settings.models else TRAINED)
         self._store = SqliteStore(Path(settings.store))
+        saved = self._store.saved()
+        _judge(clock, settings, saved)
         identity = Identity(
             agent=agent,
             region=settings.region,
@@ -121,9 +128,15 @@ class Agent:
             version=_version(),
             zone=zone_of(settings.time_zone),
             clock_speed=clock.speed,
+            is_dated=clock.is_dated,
+            outbox_bytes=settings.outbox_mb * 1_000_000,
         )
-        self.core = AgentCore(identity, self._store.saved())
+        self.core = AgentCore(identity, saved)
         self.runner = Runner(self.core, self._store, clock, self._send, self._workshop.do)
+        self._store.tell_room = lambda is_tight: self.runner.post(RoomChanged(is_tight))
+        self._watch = None
+        if not clock.is_dated and settings.clock == "auto":
+            self._watch = KernelWatch(clock, self.runner.post)
         self._door = Door(settings.region, agent, verifier, self.runner.post)
         gone = Presence(agent, is_there=False, life=identity.life, boot=identity.boot)
         presence = topics.up(settings.region, agent, "presence")
@@ -152,10 +165,14 @@ class Agent:
 
     def run(self) -> None:
         """Work until `stop`, or until a commit fails: then the process ends and wakes from disk."""
+        if self._store.is_tight:
+            self.runner.post(RoomChanged(is_tight=True))
         self.page.start()
         for driver in self._drivers:
             driver.start()
         self._link.open()
+        if self._watch is not None:
+            self._watch.start()
         if self._renewal is not None:
             self._renewal.start()
         log(
@@ -169,18 +186,28 @@ class Agent:
         try:
             self.runner.run()
         finally:
-            for driver in self._drivers:
-                driver.stop(timeout_s=1.0)
-            if self._renewal is not None:
-                self._renewal.stop()
-            self._link.publish(self._farewell)
-            self._link.close()
-            self.page.stop()
-            self._store.close()
-            log("agent_stopped", agent=self.core.identity.agent)
+            self._leave()
+
+    def _leave(self) -> None:
+        """What matters first: the store is whole. Then whoever listens is told, and nothing is waited for long: the
+        ignition is off and the power may go.
+        """
+        self._store.close()
+        self._link.publish(self._farewell)
+        ends: list[Callable[[], None]] = [self._link.close, self.page.stop]
+        ends += [driver.stop for driver in self._drivers]
+        ends += [part.stop for part in (self._renewal, self._watch) if part is not None]
+        threads = [threading.Thread(target=end, name="end", daemon=True) for end in ends]
+        for thread in threads:
+            thread.start()
+        deadline_s = time.monotonic() + LEAVES_WITHIN_S
+        for thread in threads:
+            thread.join(max(0.0, deadline_s - time.monotonic()))
+        log("agent_stopped", agent=self.core.identity.agent)
 
     def stop(self) -> None:
-        """Let `run` return after the step under way."""
+        """Let `run` return once what waits is taken and what is worth keeping is written down."""
+        self.runner.post(Stopping())
         self.runner.stop()
 
     def _send(self, envelope: Envelope) -> bool:
@@ -215,6 +242,15 @@ PROBLEMS = (
     CertificateUnusable,
     TlsUnusable,
 )
+
+
+def _judge(clock: Clock, settings: AgentSettings, saved: Saved) -> None:
+    """Whether the clock is to be believed, by what the store remembers."""
+    kept = read_part(saved.get("agent", {}), "clock", ClockKept)
+    is_given = bool(os.environ.get(SETTING))
+    lose_if_unknown(clock, 0 if kept is None else kept.last_ms, is_given, settings.clock == "unknown_at_start")
+    if not clock.is_dated:
+        log("clock_unknown", goes_on_from_ms=clock.now_ms(), then="nothing undated leaves until the time is found")
 
 
 def _is_machine_on_time(clock: Clock) -> bool:

@@ -22,8 +22,10 @@ class AgentSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     `hub_public_key` is the hub's Ed25519 key in hexadecimal: commands signed by anybody else are refused. `store` is
     the file the agent remembers everything in. `models` names another folder of trained models than the one shipped.
-    `time_zone` is an IANA name or an offset such as +02:00; models read the local hour. `page_host` opens the page to
-    others than this machine; the plan's shift code then keeps out who merely has the van's Wi-Fi in reach.
+    `outbox_mb` is how much may wait for the hub, in memory too; `clock` is "unknown_at_start" on a machine whose clock
+    is not to be believed before somebody tells it the time. `time_zone` is an IANA name or an offset such as +02:00;
+    models read the local hour. `page_host` opens the page to others than this machine; the plan's shift code then keeps
+    out who merely has the van's Wi-Fi in reach.
     `tls_ca`, `tls_certificate` and `tls_key` are PEM files by which this agent and its broker know each other, `hub` is
     where the certificate is renewed; `edge-agent enrol` sets all four. `page_certificate` and `page_key` are PEM files:
     with them the page is served over TLS, which phones want before they lend it their camera or keep it like an app.
@@ -49,6 +51,8 @@ class AgentSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     scanner: str = ""
     models: str = ""
     time_zone: str = "UTC"
+    outbox_mb: Annotated[int, msgspec.Meta(ge=1, le=1_000)] = 8
+    clock: Literal["auto", "unknown_at_start"] = "auto"
 
 
 def agent_settings(path: Path) -> AgentSettings:

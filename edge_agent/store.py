@@ -2,6 +2,9 @@
 
 One table of rooms, keys and values; every commit is one transaction, forced to disk. A damaged file is set aside, never
 repaired in place: a new store begins a new life (`boot`), which the hub sees and reports as a gap.
+
+When the disk is full the ballast is let go, the store takes its room at once (free pages in the file, a log that has
+grown), and the commit is tried again: what a driver has delivered is recorded. `is_tight` says that it lives on that.
 """
 
 import fcntl
@@ -10,9 +13,10 @@ import os
 import secrets
 import sqlite3
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from edge_agent.ballast import Ballast
 from edge_agent.forgetting import ROOM as FORGOTTEN
 from shared.logs import log
 from shared.steps import Row, Saved
@@ -30,6 +34,11 @@ SET_ASIDE_FOR_S = 7 * 24 * 3600
 """A damaged file is there for who looks into it, for a week or until somebody is forgotten."""
 
 
+RESERVE_BYTES = 2_000_000
+"""What the store takes of the ballast: so much in its file, and its log grows by it twice."""
+LOOK_FOR_ROOM_EVERY_S = 30.0
+
+
 class StoreUnusable(RuntimeError):
     """The store's file is another program's, or its folder cannot be written."""
 
@@ -37,13 +46,25 @@ class StoreUnusable(RuntimeError):
 class SqliteStore:
     """The rows of one agent. For the thread that takes the steps only."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, ballast: Ballast | None = None) -> None:
         """Open the store, or begin a new one. Raises StoreUnusable."""
         self.path = path
+        self._ballast = ballast or Ballast(path.with_name(path.name + ".ballast"))
+        self.tell_room: Callable[[bool], None] = lambda _: None
+        """Hears when the store becomes tight (True) and when it has room again (False); must only put it on a queue."""
+        self._is_tight = False
+        self._look_again_s = 0.0
         self._lock = _lock(path)
-        self._db = _open(path)
+        self._db = self._opened()
         _drop_set_aside(path, older_than_s=SET_ASIDE_FOR_S)
         self.boot = self._drawn_once()
+        self._is_tight = not self._ballast.make()
+        self._look_again_s = time.monotonic() + LOOK_FOR_ROOM_EVERY_S
+
+    @property
+    def is_tight(self) -> bool:
+        """Whether the disk is full, or was too full at the start to hold anything back."""
+        return self._is_tight
 
     def saved(self) -> Saved:
         """Every row: room, then key, then value."""
@@ -53,7 +74,23 @@ class SqliteStore:
         return rooms
 
     def commit(self, rows: Sequence[Row]) -> None:
-        """Keep all rows or none; on disk when it returns. Raises sqlite3.Error when the disk does not take them."""
+        """Keep all rows or none; on disk when it returns. Raises sqlite3.Error when the disk does not take them, even
+        with the room that was held back.
+        """
+        try:
+            self._write(rows)
+        except sqlite3.OperationalError as refused:
+            if not self._is_full(refused) or not self._ballast.let_go():
+                raise
+            log("disk_full", path=self.path, error=str(refused), then="the ballast is let go; telemetry gives way")
+            self._write(rows)
+            self._take_room()
+            self._set_tight(True)
+        if self._is_tight and time.monotonic() >= self._look_again_s:
+            self._look_again_s = time.monotonic() + LOOK_FOR_ROOM_EVERY_S
+            self._set_tight(not self._ballast.make())
+
+    def _write(self, rows: Sequence[Row]) -> None:
         must_erase = False
         self._db.execute("BEGIN IMMEDIATE")
         try:
@@ -75,6 +112,42 @@ class SqliteStore:
             # Deleted rows are overwritten in the file; the log still has them until it is folded into it and cut off.
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
             _drop_set_aside(self.path)
+
+    def _set_tight(self, is_tight: bool) -> None:
+        if is_tight != self._is_tight:
+            self._is_tight = is_tight
+            log("disk_tight" if is_tight else "disk_roomy", path=self.path)
+            self.tell_room(is_tight)
+
+    def _take_room(self) -> None:
+        """Make the freed room our own before whoever filled the disk takes it: pages in the file that are free for the
+        next rows, and a log that need not grow.
+        """
+        reserve = (OWN_ROOM, "reserve", RESERVE_BYTES)
+        try:
+            self._db.execute("INSERT INTO rooms VALUES (?, ?, zeroblob(?))", reserve)
+            self._db.execute("PRAGMA wal_checkpoint(PASSIVE)")
+            self._db.execute("DELETE FROM rooms WHERE room = ? AND key = ?", reserve[:2])
+        except sqlite3.OperationalError as full:
+            log("disk_reserve_not_made", path=self.path, error=str(full))
+
+    def _is_full(self, refused: sqlite3.Error) -> bool:
+        """SQLite says so, or it says that it could not write and nothing is free."""
+        if refused.sqlite_errorcode == sqlite3.SQLITE_FULL:
+            return True
+        free = os.statvfs(self.path.parent)
+        return refused.sqlite_errorcode & 0xFF == sqlite3.SQLITE_IOERR and free.f_bavail * free.f_frsize < RESERVE_BYTES
+
+    def _opened(self) -> sqlite3.Connection:
+        """The store; on a disk too full to open it, with the room that was held back."""
+        try:
+            return _open(self.path)
+        except StoreUnusable:
+            free = os.statvfs(self.path.parent)
+            if free.f_bavail * free.f_frsize >= RESERVE_BYTES or not self._ballast.let_go():
+                raise
+            log("disk_full", path=self.path, then="the ballast is let go")
+            return _open(self.path)
 
     def close(self) -> None:
         """Fold the log into the file and let it go."""

@@ -347,6 +347,8 @@
     if (isStarting) chips.push(t("agent_restarting"));
     if (kept) chips.push(many("waiting_to_send", kept));
     if (!isAway && !day.link_is_up) chips.push(t("alone"));
+    if (!isAway && day.is_tight) chips.push(t("disk_full"));
+    if (!isAway && day.is_dated === false) chips.push(t("time_unknown"));
     return [el("div", { class: "head" }, el("time", { class: "clock", id: "clock" }, clock(nowMs())), el("span", { class: "who" }, day.agent),
       all ? el("span", { class: "so-far figures", id: "so-far", "aria-label": t("done_of", { done, all }), role: "img" }, `${done} / ${all}`) : null),
       all ? el("div", { class: "bar", "aria-hidden": "true" }, bar) : null, el("div", { class: "chips" }, chips.map(words => el("span", { class: "chip" }, words)))];
