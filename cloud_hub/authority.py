@@ -293,6 +293,26 @@ class Authority:
         """Certificate and key by which the hub's processes sign in; made anew when a third of its life is left."""
         return self._kept(name, "hub", [name], lambda: certificates.process(self._hubs, name, self._now()))
 
+    def renew_own(self) -> list[Path]:
+        """Make anew every certificate of a server and of the hub in this folder that is near its end; which were."""
+        renewed = []
+        for path in sorted(self.folder.glob("*.crt")):
+            if path.stem in ("ca", "hub-ca"):
+                continue
+            before = path.read_bytes()
+            try:
+                read = certificates.read_certificate(before)
+            except CertificateWrong as wrong:
+                raise AuthorityUnusable(f"{path}: {wrong}; remove it") from None
+            names = certificates.alternative_names(read)
+            if names:
+                self.server(path.stem, names)
+            else:
+                self.process(path.stem)
+            if path.read_bytes() != before:
+                renewed.append(path)
+        return renewed
+
     def write_revocations(self) -> None:
         """Write both lists of revoked certificates."""
         with _alone(self.folder):

@@ -117,16 +117,21 @@ def access_list(region: str) -> str:
     )
 
 
-def refresh_lists(authority: Authority) -> list[str]:
-    """Copy the lists of revoked certificates into every broker's folder on this machine and have the brokers read
-    them; what could not be done, in words.
+def refresh(authority: Authority) -> list[str]:
+    """Copy the lists of revoked certificates and the broker's certificate into every broker's folder on this machine
+    and have the brokers read them; what could not be done, in words.
     """
     undone = []
     for folder in authority.brokers():
         try:
             _copy_lists(folder, authority)
+            _put(folder / "broker.crt", (authority.folder / "broker.crt").read_bytes(), 0o644)
+            _put(folder / "broker.key", (authority.folder / "broker.key").read_bytes(), 0o600)
         except OSError as wrong:
-            undone.append(f"{folder}: {wrong.strerror}; copy ca.crl and hub-ca.crl there from {authority.folder}")
+            undone.append(
+                f"{folder}: {wrong.strerror}; copy ca.crl, hub-ca.crl, broker.crt and broker.key there from "
+                f"{authority.folder}"
+            )
             continue
         why_not = reload(folder)
         if why_not:
