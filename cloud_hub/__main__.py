@@ -6,7 +6,7 @@ import signal
 import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated
@@ -17,6 +17,16 @@ import uvicorn
 
 from cloud_hub.access.opening import PURPOSE as SESSIONS
 from cloud_hub.access.opening import make_first_key, open_access, provider_of
+from cloud_hub.acting import (
+    TEMPORARY,
+    TRY_S,
+    CommitFailed,
+    Lease,
+    WatchedStore,
+    end_process,
+    opened_stores,
+    own_name,
+)
 from cloud_hub.channels import SecretMissing
 from cloud_hub.channels.smtp import HeaderWrong
 from cloud_hub.door import Door
@@ -24,27 +34,48 @@ from cloud_hub.events import DepotsSaid, VehiclesSaid
 from cloud_hub.fleet import Vehicle
 from cloud_hub.geocode import Geocoder
 from cloud_hub.hub import HubCore, HubIdentity
+from cloud_hub.ingest import ingest
 from cloud_hub.jobs import Jobs
 from cloud_hub.links import PURPOSE as LINKS
 from cloud_hub.links import Links
-from cloud_hub.metrics import Counts, registry_of
+from cloud_hub.metrics import Counts, commit_seconds, metrics_page, registry_of
 from cloud_hub.notices import Notifier
 from cloud_hub.roads import Roads
-from cloud_hub.settings import HubSettings, costs_of, depots_of, lockers_of, read_hub_settings, today, vehicle_of
+from cloud_hub.settings import (
+    HubSettings,
+    costs_of,
+    depots_of,
+    lockers_of,
+    read_hub_settings,
+    tls_of,
+    today,
+    vehicle_of,
+)  # fmt: skip
 from cloud_hub.solver import Solver
-from cloud_hub.storage import StoreUnknown, StoreUnreadable, open_stores
+from cloud_hub.storage import (
+    Fenced,
+    HubStore,
+    StoreAway,
+    StoreUnknown,
+    StoreUnreadable,
+    TelemetryStore,
+    is_postgres,
+    shown_url,
+)  # fmt: skip
 from cloud_hub.telemetry import FastLane
 from cloud_hub.web.app import Desk, make_app
 from cloud_hub.web.feed import Feed, ShownStore
+from cloud_hub.web.front import Front
 from cloud_hub.web.picture import Picture
 from shared import topics
 from shared.citymap import BundleUnreadable, CityMap
 from shared.clock import SETTING, Clock, ClockSettingWrong
-from shared.logs import log
-from shared.mqtt import BrokerUrlWrong, Heard, Link, LinkDown, LinkEvent
+from shared.logs import log, told
+from shared.mqtt import BrokerUrlWrong, Heard, Link, LinkDown, LinkEvent, broker_address
 from shared.runner import Runner
 from shared.settings import SettingsWrong
 from shared.signing import KeyUnreadable, Signer
+from shared.steps import Row
 
 JOB_WORKERS = 6
 """One for the plan, one for leg times, four for notices that wait for a slow receiver."""
@@ -59,86 +90,174 @@ app = typer.Typer(
 SettingsFile = Annotated[Path, typer.Option("--settings", help="The settings file (docs/settings.md).")]
 
 
+class StoreTaken(ValueError):
+    """Another hub works on the same file; one file is for one hub."""
+
+
 class Hub:
-    """One hub, all parts introduced to each other. `open` starts them, `close` stops them in order."""
+    """One hub, all parts introduced to each other. `open` starts them, `close` stops them in order.
+
+    What takes long is loaded at once. The core is made when this process is the one that acts for its region, from
+    everything the store holds then; until then `web` says who does.
+    """
 
     def __init__(self, settings: HubSettings, clock: Clock) -> None:
-        """Raises StoreUnknown, StoreUnreadable, BundleUnreadable, KeyUnreadable or BrokerUrlWrong."""
+        """Raises BundleUnreadable, KeyUnreadable, BrokerUrlWrong, SecretMissing or HeaderWrong."""
+        broker_address(settings.broker)
         self.settings = settings
         self._clock = clock
-        self._store, self._telemetry_store = open_stores(settings.store)
-        signer = Signer.from_file(Path(settings.key_file))
-        roads = Roads(CityMap.load(settings.city_folder))
-        feed = Feed()
-        shown = ShownStore(self._store, feed)
-        secret = signer.secret_for("people")
-        self._core = HubCore(_identity(settings, secret), shown.saved())
-        self._door = Door(settings.region)
-        links = Links(signer.secret_for(LINKS), _tracking_url(settings))
+        self._signer = Signer.from_file(Path(settings.key_file))
+        self._roads = Roads(CityMap.load(settings.city_folder))
+        self._geocoder = Geocoder(self._roads.city.addresses)
+        self._links = Links(self._signer.secret_for(LINKS), _tracking_url(settings))
         self._notifier = Notifier(
-            settings.notices, settings.webhook, settings.region, settings.zone, links, clock.now_ms
+            settings.notices, settings.webhook, settings.region, settings.zone, self._links, clock.now_ms
         )
         self._solver = Solver(settings.solver_s, settings.solver_seed)
-        jobs = Jobs(roads, self._solver, self._notifier.send)
+        self._provider = provider_of(settings.access)
+        self._stop = threading.Event()
+        self._lease: Lease | None = None
+        self._stores: tuple[HubStore, TelemetryStore] | None = None
+        self._is_acting = False
+        self._registry = registry_of(Counts({}, {"acting": ("Whether this hub acts, or stands by.", self._acts)}))
+        self._commit_s = commit_seconds(self._registry)
+        self.web = Front(metrics_page(self._registry))
+
+    def open(self) -> None:
+        """Wait for the database if need be, and for the right to act; then recover, and begin to listen.
+
+        Returns when the hub acts, or was told to close before. Raises StoreUnknown, StoreUnreadable or StoreTaken.
+        """
+        self._solver.warm_up()
+        self.web.why_not = "starting: the database is not there yet"
+        self._stores = opened_stores(self.settings.store, self._stop)
+        if self._stores is None:
+            return
+        store, telemetry = self._stores
+        self._lease = Lease(store, self.settings.region, own_name())
+        if self._waited_to_act(store, self._lease):
+            self._begin(store, telemetry, self._lease)
+
+    def _waited_to_act(self, store: HubStore, lease: Lease) -> bool:
+        """Stand by until this is the hub that acts; False when told to close before."""
+        is_told = False
+        while not self._stop.is_set():
+            try:
+                if lease.take():
+                    return True
+                holder = store.acting(self.settings.region)
+            except StoreAway as away:
+                self.web.why_not, holder = f"standby: the database is away ({away})", ""
+            if holder:
+                self.web.why_not = f"standby: {holder} acts"
+            if self.settings.store.startswith("sqlite:"):
+                raise StoreTaken(
+                    f"another hub works on {self.settings.store} ({holder or 'its name is unknown'}): stop it first; "
+                    "two hubs, one standing by, need a postgresql:// store"
+                )
+            if not is_told:
+                log("hub_stands_by", region=self.settings.region, acts=holder or "unknown")
+                is_told = True
+            self._stop.wait(TRY_S)
+        return False
+
+    def _begin(self, store: HubStore, telemetry: TelemetryStore, lease: Lease) -> None:
+        settings = self.settings
+        secret = self._signer.secret_for("people")
+        feed = Feed()
+        watched = WatchedStore(ShownStore(store, feed), self._commit_s.observe)
+        self._core = HubCore(_identity(settings, secret), watched.saved())
+        self._door = Door(settings.region)
+        jobs = Jobs(self._roads, self._solver, self._notifier.send)
         heard = [topic for topic in topics.heard_by_hub(settings.region) if not topic.endswith("/telemetry")]
         self._link = Link(
             settings.broker,
-            f"hub-{settings.region}",
+            # Of this process alone: two hubs under one name would take the link from each other for ever.
+            f"hub-{settings.region}-{secrets.token_hex(4)}",
             heard,
             self._hear,
             will=self._core.presence(False),
-            sign=signer.sign,
+            sign=self._signer.sign,
+            tls=tls_of(settings),
         )
-        self._runner = Runner(self._core, shown, clock, self._link.publish, jobs.do, workers=JOB_WORKERS)
+        self._runner = Runner(self._core, watched, self._clock, self._link.publish, jobs.do, workers=JOB_WORKERS)
         self._lane = FastLane(
-            settings.broker, settings.region, self._telemetry_store, self._core.knows,
-            settings.privacy.telemetry_days, clock.now_ms,
+            settings.broker, settings.region, telemetry, self._core.knows,
+            settings.privacy.telemetry_days, self._clock.now_ms,
+            is_shared=is_postgres(settings.store), tls=tls_of(settings),
         )  # fmt: skip
-        self._thread = threading.Thread(target=self._runner.run_or_die, name="core", daemon=True)
-        geocoder = Geocoder(roads.city.addresses)
-        registry = registry_of(self._counts())
+        self._thread = threading.Thread(target=self._run_core, name="core", daemon=True)
+        self._registry.register(self._counts(lease))
         self._access = open_access(
-            settings.access, provider_of(settings.access), self._store, signer.secret_for(SESSIONS), self._runner.ask,
-            registry,
-        )  # fmt: skip
+            settings.access, self._provider, store, self._signer.secret_for(SESSIONS), self._runner.ask, self._registry
+        )
         desk = Desk(
-            settings, self._store, self._telemetry_store, self._runner.ask, feed, roads, geocoder, clock, links,
-            registry, self._why_not_ready, secret, self._access,
+            settings, store, telemetry, self._runner.ask, feed, self._roads, self._geocoder, self._clock, self._links,
+            self._registry, self._why_not_ready, secret, self._access,
         )  # fmt: skip
-        self.web = make_app(desk)
-
-    def open(self) -> None:
-        """Recover, and begin to listen."""
-        self._solver.warm_up()
-        make_first_key(self.settings.access, self._runner.ask)
+        web = make_app(desk)
+        make_first_key(settings.access, self._runner.ask)
         self._thread.start()
-        self._runner.post(DepotsSaid(depots_of(self.settings)))
-        named = self._vehicles_to_name()
+        self._runner.post(DepotsSaid(depots_of(settings)))
+        named = self._vehicles_to_name(store, telemetry)
         if named:
             self._runner.post(VehiclesSaid(named))
-        self._lane.open()
+        if settings.ingest.own_lane:
+            self._lane.open()
         self._link.open()
+        self._is_acting = True
+        self.web.show(web)
 
     def close(self) -> None:
         """Say goodbye, finish the step under way, and let go of everything."""
-        self._access.journal.close()
-        self._link.publish(self._core.presence(False))
-        # Each link takes up to a second to say goodbye.
-        lane = threading.Thread(target=self._lane.close)
-        lane.start()
-        self._link.close()
-        lane.join(timeout=5)
-        self._runner.stop()
-        self._thread.join(timeout=5)
+        self._stop.set()
+        if self._is_acting:
+            self._access.journal.close()
+            self._link.publish(self._core.presence(False))
+            # Each link takes up to a second to say goodbye.
+            lane = threading.Thread(target=self._lane.close)
+            lane.start()
+            self._link.close()
+            lane.join(timeout=5)
+            self._runner.stop()
+            self._thread.join(timeout=5)
         self._solver.kill()
         self._notifier.close()
-        self._store.close()
-        self._telemetry_store.close()
+        if self._lease is not None:
+            self._lease.stop()
+        for store in self._stores or ():
+            store.close()
 
-    def _vehicles_to_name(self) -> tuple[Vehicle, ...]:
+    @property
+    def acts(self) -> bool:
+        """Whether this hub acts for its region."""
+        return self._is_acting
+
+    def _acts(self) -> dict[str, float]:
+        return {self.settings.region: float(self._is_acting)}
+
+    def _run_core(self) -> None:
+        """Take steps; when the core breaks, the whole process ends, and the exit code says whether by its own fault."""
+        try:
+            self._runner.run()
+        except (Fenced, CommitFailed) as wrong:
+            end_process(str(wrong))
+        except BaseException:  # noqa: BLE001 - nothing may be caught and lived with here.
+            self._suspect()
+            os._exit(70)  # EX_SOFTWARE of sysexits.h.
+
+    def _suspect(self) -> None:
+        """Note the message on which the core broke: one that breaks it again and again is put aside."""
+        if self._stores is None or self._core.under_way is None:
+            return
+        key, times = self._core.under_way
+        with suppress(Exception):  # The process ends either way.
+            self._stores[0].commit([Row("suspects", key, b"%d" % times)])
+
+    def _vehicles_to_name(self, store: HubStore, telemetry: TelemetryStore) -> tuple[Vehicle, ...]:
         """The vehicles of the settings; those named for this very day before stay as a person may have changed them."""
         day = self.settings.day or today(self._clock.now_ms(), self.settings.zone)
-        known = Picture(self._store, self._telemetry_store).all("vehicles", Vehicle)
+        known = Picture(store, telemetry).all("vehicles", Vehicle)
         return tuple(
             vehicle_of(setting, day, self.settings.zone)
             for setting in self.settings.vehicles
@@ -160,13 +279,13 @@ class Hub:
     def _why_not_ready(self) -> str:
         if not self._thread.is_alive():
             return "the core has stopped"
-        if not self._lane.is_alive:
+        if self.settings.ingest.own_lane and not self._lane.is_alive:
             return "the telemetry thread has stopped: no reading is kept, start the hub again"
         if not self._link.is_up:
             return f"the broker at {self.settings.broker} is out of reach"
         return ""
 
-    def _counts(self) -> Counts:
+    def _counts(self, lease: Lease) -> Counts:
         return Counts(
             {
                 "events": ("What the core took and made of it.", self._core.counts),
@@ -179,8 +298,12 @@ class Hub:
                 "backlog": ("Commands that wait for an agent's acknowledgement.", self._core.backlogs),
                 "link_up": ("Whether the broker is within reach.", lambda: {"broker": float(self._link.is_up)}),
                 "solver_kills": ("How often the solver had to be killed.", lambda: {"solver": self._solver.kills}),
+                "epoch": ("How often a hub began to act with this store.", lambda: {"hub": self._core.epoch}),
+                "lease_age_seconds": (
+                    "How long ago the right to act was confirmed.", lambda: {self.settings.region: lease.age_s}
+                ),
             },
-        )
+        )  # fmt: skip
 
 
 @app.command()
@@ -193,23 +316,48 @@ def run(settings: SettingsFile = Path("hub.toml")) -> None:
         hub = Hub(read, clock)
     except _CANNOT_START as wrong:
         raise _refusal(wrong) from None
-    hub.open()
-    if (read.notices.email.is_on or read.notices.sms.is_on) and not read.notices.tracking_url:
-        log("tracking_url_missing", links=_tracking_url(read), then="customers elsewhere cannot open their links")
     host, port = listening.getsockname()[:2]
-    log("hub_up", url=f"http://{host}:{port}", region=read.region, store=read.store, pid=os.getpid())
     server = _Server(
         # Its report of a failed request repeats the error's words, which may be somebody's: the hub logs its own.
         uvicorn.Config(
-            hub.web, log_level="critical", access_log=False, lifespan="off", timeout_graceful_shutdown=2,
+            hub.web,
+            log_level="critical",
+            access_log=False,
+            lifespan="off",
+            timeout_graceful_shutdown=2,
             forwarded_allow_ips=list(read.access.trusted_proxies),
-        )  # fmt: skip
+        )
     )
+    refusals: list[Exception] = []
+    bringing_up = threading.Thread(
+        target=_bring_up, args=(hub, f"http://{host}:{port}", server, refusals), name="bring-up", daemon=True
+    )
+    bringing_up.start()
     try:
         server.run(sockets=[listening])
     finally:
         hub.close()
         log("hub_down", region=read.region)
+    if refusals:
+        raise _refusal(refusals[0])
+
+
+def _bring_up(hub: Hub, url: str, server: uvicorn.Server, refusals: list[Exception]) -> None:
+    """Open the hub while its door answers already; what refuses ends the server."""
+    try:
+        hub.open()
+    except _CANNOT_START as wrong:
+        refusals.append(wrong)
+        server.should_exit = True
+        return
+    except BaseException as broken:  # noqa: BLE001 - a hub that is half open must not look alive.
+        log("hub_broken", error=told(broken), then="the process ends and wakes from disk")
+        os._exit(TEMPORARY if isinstance(broken, StoreAway) else 70)  # EX_SOFTWARE of sysexits.h.
+    if hub.acts:
+        read = hub.settings
+        if (read.notices.email.is_on or read.notices.sms.is_on) and not read.notices.tracking_url:
+            log("tracking_url_missing", links=_tracking_url(read), then="customers elsewhere cannot open their links")
+        log("hub_up", url=url, region=read.region, store=shown_url(read.store), pid=os.getpid())
 
 
 @app.command()
@@ -219,6 +367,9 @@ def key(settings: SettingsFile = Path("hub.toml")) -> None:
         print(Signer.from_file(Path(read_hub_settings(settings).key_file)).public_hex())
     except _CANNOT_START as wrong:
         raise _refusal(wrong) from None
+
+
+app.command()(ingest)
 
 
 class _Server(uvicorn.Server):
@@ -236,8 +387,8 @@ class _Server(uvicorn.Server):
 
 
 _CANNOT_START = (
-    SettingsWrong, SecretMissing, HeaderWrong, ClockSettingWrong, StoreUnknown, StoreUnreadable, BundleUnreadable,
-    KeyUnreadable, BrokerUrlWrong, OSError,
+    SettingsWrong, SecretMissing, HeaderWrong, ClockSettingWrong, StoreUnknown, StoreUnreadable, StoreTaken,
+    BundleUnreadable, KeyUnreadable, BrokerUrlWrong, OSError,
 )  # fmt: skip
 
 

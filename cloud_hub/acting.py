@@ -23,7 +23,7 @@ ENDS_AFTER_S = 2.2
 lie the step under way and a machine that is slow to end a process.
 """
 
-TRY_S = 0.5
+TRY_S = 0.25
 """How often a standby tries to act."""
 
 AWAY_LEAST_S, AWAY_MOST_S = 0.25, 5.0
@@ -53,7 +53,7 @@ def opened_stores(url: str, stop: threading.Event) -> tuple[HubStore, TelemetryS
     is_told = False
     while not stop.is_set():
         try:
-            return open_stores(url)
+            return open_stores(url, patience_s=0.0)
         except StoreAway as away:
             if not is_told:
                 log("database_away", why=away, then="asked again until it is there")

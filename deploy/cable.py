@@ -2,8 +2,10 @@
 
 The demo and the tests put one between each agent and the broker, so that a
 cut link is a real one: connections break and new ones are refused until
-the cable is plugged in again. One JSON object a line on the control port:
-{"do": "pull"}, {"do": "plug"} or {"do": "state"}.
+the cable is plugged in again. A frozen one breaks nothing and carries
+nothing, which neither end can tell from silence (a half-open link); plugged
+in again, it carries on. One JSON object a line on the control port:
+{"do": "pull"}, {"do": "freeze"}, {"do": "plug"} or {"do": "state"}.
 """
 
 import asyncio
@@ -22,6 +24,8 @@ class Cable:
         """`host` and `port` are the far end."""
         self._far_end = (host, port)
         self._is_plugged = True
+        self._flows = asyncio.Event()
+        self._flows.set()
         self._open: set[asyncio.StreamWriter] = set()
 
     async def relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -29,6 +33,7 @@ class Cable:
         if not self._is_plugged:
             writer.transport.abort()
             return
+        await self._flows.wait()
         try:
             far_reader, far_writer = await asyncio.open_connection(*self._far_end)
         except OSError:
@@ -36,7 +41,7 @@ class Cable:
             return
         pair = {writer, far_writer}
         self._open |= pair
-        await asyncio.gather(_copy(reader, far_writer), _copy(far_reader, writer))
+        await asyncio.gather(self._copy(reader, far_writer), self._copy(far_reader, writer))
         self._open -= pair
 
     async def control(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -51,40 +56,49 @@ class Cable:
             return
         writer.close()
 
+    async def _copy(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while block := await reader.read(COPY_BYTES):
+                await self._flows.wait()
+                writer.write(block)
+                await writer.drain()
+        except OSError:
+            pass  # A broken connection is what a cable is there for.
+        finally:
+            await self._flows.wait()  # Nor does the other end hear that this one has gone.
+            writer.transport.abort()
+
     def _obey(self, line: bytes) -> dict[str, object]:
         try:
             wish = json.loads(line)["do"]
         except (ValueError, KeyError, TypeError, RecursionError):
-            return {"error": 'expected {"do": "pull" | "plug" | "state"}'}
+            return {"error": 'expected {"do": "pull" | "freeze" | "plug" | "state"}'}
         if wish == "pull":
             self._is_plugged = False
+            self._flows.set()
             for writer in list(self._open):
                 writer.transport.abort()
+        elif wish == "freeze":
+            self._flows.clear()
         elif wish == "plug":
             self._is_plugged = True
+            self._flows.set()
         elif wish != "state":
-            return {"error": f"found '{wish}', expected pull, plug or state"}
-        return {"is_plugged": self._is_plugged, "connections": len(self._open) // 2}
+            return {"error": f"found '{wish}', expected pull, freeze, plug or state"}
+        return {
+            "is_plugged": self._is_plugged,
+            "is_frozen": not self._flows.is_set(),
+            "connections": len(self._open) // 2,
+        }
 
 
 def tell(control_port: int, wish: str) -> dict[str, Any]:
-    """Tell a cable's process to pull, plug or state, and return its answer."""
+    """Tell a cable's process to pull, freeze, plug or state, and return its answer."""
     with socket.create_connection(("127.0.0.1", control_port), timeout=5) as wire, wire.makefile("rwb") as lines:
         lines.write(json.dumps({"do": wish}).encode() + b"\n")
         lines.flush()
         answer: dict[str, Any] = json.loads(lines.readline())
         return answer
-
-
-async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    try:
-        while block := await reader.read(COPY_BYTES):
-            writer.write(block)
-            await writer.drain()
-    except OSError:
-        pass  # A broken connection is what a cable is there for.
-    finally:
-        writer.transport.abort()
 
 
 async def _serve(listen: int, far_host: str, far_port: int, control: int) -> None:

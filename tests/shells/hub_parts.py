@@ -151,6 +151,8 @@ class StandInAgent:
         self.plan: Plan | None = None
         self.commands: list[Any] = []
         self.epochs: list[int] = []
+        self.refused_epochs: list[int] = []
+        """Of commands that were signed by the hub and said under an epoch that is over."""
         self.batches_acked: Ack | None = None
         self._hub = hub
         self._boot = boot
@@ -235,7 +237,7 @@ class StandInAgent:
                 self._changed.notify_all()
 
     def _take(self, heard: Heard) -> None:
-        if heard.topic.endswith("/presence"):
+        if heard.topic.endswith(("/presence", "/ingest")):
             self._sender.repeat_all()
         elif heard.topic.endswith("/acks"):
             ack = wire.decode_ack(heard.payload)
@@ -245,6 +247,9 @@ class StandInAgent:
         else:
             self._verifier.check(heard.topic, heard.payload, heard.signature)
             numbered = wire.decode_numbered(heard.payload)
+            if numbered.epoch < max(self.epochs, default=0):
+                self.refused_epochs.append(numbered.epoch)
+                return
             if self._receiver.take(numbered)[0] is Take.NEW:
                 self._obey(numbered)
             own = self._receiver.ack(topics.HUB, "commands")
