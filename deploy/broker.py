@@ -6,7 +6,6 @@ to listen anywhere but on the loopback. In production Mosquitto stands here.
 
 import ipaddress
 import logging
-import resource
 import socket
 import sys
 import tempfile
@@ -60,9 +59,6 @@ def serve(port: int, host: str = "127.0.0.1") -> None:
             probe.bind((host, port))
         except OSError:
             raise PortTaken(f"port {port} on {host} is taken; give another one with --port") from None
-    # Each connection takes three files; the usual 1,024 were enough for 340 agents.
-    _, most_files = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (most_files, most_files))
     # rumqttd reports every packet as an error record; only silence leaves the real ones readable elsewhere.
     logging.getLogger("rumqttd").setLevel(logging.CRITICAL)
     logging.basicConfig(level=logging.CRITICAL)
