@@ -15,13 +15,14 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from paho.mqtt.client import Client
-from paho.mqtt.enums import CallbackAPIVersion, MQTTProtocolVersion
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode, MQTTProtocolVersion
 from paho.mqtt.packettypes import PacketTypes
 from paho.mqtt.properties import Properties
 from paho.mqtt.reasoncodes import ReasonCode
 from paho.mqtt.subscribeoptions import SubscribeOptions
 
 from shared.brokersocket import BrokerSocket
+from shared.logs import log, told
 from shared.packets import SIGNATURE, Heard, publish
 from shared.steps import Envelope, LinkDown, LinkUp
 from shared.tls import Tls, TlsUnusable
@@ -32,6 +33,9 @@ KEEP_ALIVE_S = 10
 
 MOST_IN_FLIGHT = 20
 """Messages of ours the broker has not acknowledged; deploy/mosquitto grants more. paho does not heed what it grants."""
+
+ROOM_FOR_HEADING = 512
+"""Bytes of a packet around its payload: topic, signature and lengths."""
 
 SOON_S = 60.0
 """For so long after a loss the link tries about twice a second, then less and less often."""
@@ -85,6 +89,7 @@ class Link:
         self._hear = hear
         self._sign = sign
         self._is_up = False
+        self._most_bytes = 0
         self._up_s = self._lost_s = time.monotonic()
         self.refused: Counter[str] = Counter()
         """Publishes the broker did not take, by reason. They are undelivered; their stream repeats them."""
@@ -130,9 +135,15 @@ class Link:
         return self._is_up
 
     def publish(self, envelope: Envelope) -> bool:
-        """Hand a message to the network; False when there is none and it has to be said again."""
+        """Hand a message to the network; False when there is none and it has to be said again.
+
+        What is larger than the broker takes is refused here and counted: it would end the connection, again and again.
+        """
         if not self._is_up:
             return False
+        if self._most_bytes and len(envelope.payload) + ROOM_FOR_HEADING > self._most_bytes:
+            self.refused[f"larger than {self._most_bytes} bytes"] += 1
+            return True
         properties = None
         if envelope.is_signed and self._sign is not None:
             properties = Properties(PacketTypes.PUBLISH)  # type: ignore[no-untyped-call]  # paho's own gap.
@@ -156,7 +167,7 @@ class Link:
         for message in heard:
             self._hear(message)
 
-    def _connected(self, client: Client, _: Any, _flags: Any, reason: ReasonCode, _properties: Any) -> None:
+    def _connected(self, client: Client, _: Any, _flags: Any, reason: ReasonCode, properties: Any) -> None:
         if reason.is_failure:
             self._plan_return()
             self._hear(LinkDown(f"broker refuses us: {reason}"))
@@ -164,6 +175,7 @@ class Link:
         # What was on its way when the link went is repeated by its stream. paho would repeat it too, and a message the
         # broker throws us out for would throw us out for ever.
         client.drop_out_messages()
+        self._most_bytes = int(getattr(properties, "MaximumPacketSize", 0))
         if self._subscriptions:
             client.subscribe(list(self._subscriptions))
             self._client.send_waiting()  # Before `publish_all` can say anything: it does not wait in paho's queue.
@@ -208,6 +220,20 @@ class _Client(Client):
         super().__init__(CallbackAPIVersion.VERSION2, client_id, protocol=MQTTProtocolVersion.MQTTv5)
         self._hear_all = hear
         self._gather_s = gather_s
+
+    def _thread_main(self) -> None:
+        """Keep the network's thread alive whatever happens in it: paho would let it end without a word."""
+        try:
+            while True:
+                try:
+                    self.loop_forever(retry_first_connection=True)
+                    return
+                except Exception as broken:  # noqa: BLE001 - the outermost loop of a thread.
+                    log("link_broken", error=told(broken), then="the connection is made anew")
+                    self._sock_close()
+                    self._do_on_disconnect(packet_from_broker=False, v1_rc=MQTTErrorCode.MQTT_ERR_UNKNOWN)
+        finally:
+            self._thread = None
 
     def send_waiting(self) -> None:
         """Send what was just asked of paho, from one of its callbacks, where its own way would wait for itself."""
