@@ -195,7 +195,8 @@ class AgentCore:
         is_dated = self._undated is None
         if is_dated:
             waits.append(self._access.expires_ms(self._round.plan, day))
-        if is_dated and work is not None and day.shown and day.shift != "ended":
+        is_asking = self._foreseeing is not None and self._foreseeing.version == self._version
+        if is_dated and work is not None and day.shown and day.shift != "ended" and not is_asking:
             look = max(self._looked_at_ms + FORESEE_EVERY_MS, now.domain_ms + 1)
             starts = work.plan.depart_ms - FORESEE_BEFORE_MS
             is_early = day.shift == "waiting" and now.domain_ms < starts
