@@ -1,6 +1,5 @@
 """`waywarden backup` and `waywarden restore`: everything a hub knows in one file, and back into an empty store."""
 
-import secrets
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -64,7 +63,7 @@ def restore(
             # Before the store: a key that differs is found while nothing has been done.
             for path in restored_files(file, _key_files(hub)):
                 console.print(f"[green]written[/] {escape(str(path))}", highlight=False)
-        manifest = bring_back(file, url, secrets.token_hex(8), _now_ms(), tell)
+        manifest = bring_back(file, url, _now_ms(), tell)
     console.print(f"[green]restored[/] {_words(manifest)}", highlight=False)
     if manifest.files and hub is None:
         console.print(

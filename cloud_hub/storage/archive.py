@@ -4,9 +4,9 @@ The archive knows nothing of the kind of store: rows are rows, telemetry is the 
 also the way from one kind of store to another. It is a zip file, so that people can look into it: one part for each
 room, three for telemetry, the hub's key files when they are asked for, and a manifest that counts and hashes them all.
 
-A restored hub is a new one with an old memory. Agents have heard more from the lost one than it remembers: it gets a
-new boot, so that its streams of commands begin anew, and an epoch above any the lost one can have had, so that the lost
-one is refused should it ever come back.
+A restored hub is a new one with an old memory. Agents have heard more from the lost one than it remembers: at its next
+start it takes a new boot, under which its streams of commands begin anew with what still waits (see `post`), and an
+epoch above any the lost one can have had, so that the lost one is refused should it ever come back.
 """
 
 import hashlib
@@ -24,8 +24,10 @@ from typing import IO, Any
 import msgspec
 
 from cloud_hub.memory import Self
+from cloud_hub.post import restored
 from cloud_hub.storage import (
     ARCHIVES,
+    HALF_RESTORED,
     ROOMS,
     HubStore,
     LedgerRow,
@@ -150,9 +152,9 @@ def examine(file: Path, tell: Tell) -> Manifest:
     return manifest
 
 
-def restore(file: Path, url: str, boot: str, now_ms: int, tell: Tell) -> Manifest:
-    """Bring an archive back into an empty store of any kind, under a new `boot`. Nothing is written before the whole
-    archive has been checked; a store in which this was begun and did not end is used by no hub.
+def restore(file: Path, url: str, now_ms: int, tell: Tell) -> Manifest:
+    """Bring an archive back into an empty store of any kind. Nothing is written before the whole archive has been
+    checked; a store in which this was begun and did not end is used by no hub.
 
     Raises as `examine` and `open_stores` do, and NotRestored when the store is not empty, a hub acts on it, or this
     machine's clock is wrong.
@@ -169,7 +171,7 @@ def restore(file: Path, url: str, boot: str, now_ms: int, tell: Tell) -> Manifes
             raise NotRestored(f"a hub acts on store {shown_url(url)}: stop it, or give an empty store")
         _must_be_empty(url, store, telemetry)
         with _opened(file) as archive:
-            _bring_back(archive, manifest, store, telemetry, Self(boot, epoch_at(now_ms, manifest.epoch)), tell)
+            _bring_back(archive, manifest, store, telemetry, now_ms, tell)
     finally:
         store.close()
         telemetry.close()
@@ -199,11 +201,6 @@ def restored_files(file: Path, wanted: Mapping[str, Path]) -> list[Path]:
     return list(missing)
 
 
-def epoch_at(now_ms: int, former: int) -> int:
-    """The epoch of a hub restored now, from one whose epoch was `former`."""
-    return max(now_ms // 1000 - EPOCH_FROM_S, former + 1)
-
-
 # Writing.
 
 
@@ -222,11 +219,12 @@ def _written(
     itself = Self("", 0)
     with closing(_generator(store.dump())) as dump:
         for room, rows in _by_room(dump):
+            if room == UNFINISHED.room:
+                raise StoreUnreadable(f"store {shown_url(url)} {HALF_RESTORED}")
             kept = list(rows) if room == "hub" else rows
             if room == "hub":
                 itself = next((_self.decode(row.value) for row in kept if row.value), itself)
-            if room != "restores":
-                parts.append(_write(archive, f"rows/{room}", ((row.key, row.value) for row in kept), tell))
+            parts.append(_write(archive, f"rows/{room}", ((row.key, row.value) for row in kept), tell))
     # The ledger first: what is taken between the two is a batch without a row, and gets its row with the batch. The
     # other way round it would be a row without its batch, and the readings were never asked for again.
     parts.append(_write(archive, _LEDGER, telemetry.ledger(), tell))
@@ -358,7 +356,7 @@ def _must_be_empty(url: str, store: HubStore, telemetry: TelemetryStore) -> None
 
 
 def _bring_back(
-    archive: zipfile.ZipFile, manifest: Manifest, store: HubStore, telemetry: TelemetryStore, itself: Self, tell: Tell
+    archive: zipfile.ZipFile, manifest: Manifest, store: HubStore, telemetry: TelemetryStore, now_ms: int, tell: Tell
 ) -> None:
     store.commit([UNFINISHED])
     for part in manifest.parts:
@@ -384,7 +382,10 @@ def _bring_back(
             telemetry.restore_ledger(rows)
             store.renew()
             tell(_LEDGER, done)
-    store.commit([Row("hub", "self", msgspec.json.encode(itself)), UNFINISHED._replace(value=None)])
+    rows = _read(archive, parts["rows/hub"], tuple[str, bytes]) if "rows/hub" in parts else ()
+    epoch = now_ms // 1000 - EPOCH_FROM_S
+    itself = [Row("hub", key, restored(value, epoch)) for key, value in rows]
+    store.commit([*itself, UNFINISHED._replace(value=None)])
 
 
 def _read(archive: zipfile.ZipFile, part: Part, kind: Any) -> Iterator[Any]:
