@@ -30,6 +30,7 @@ from cloud_hub.acting import (
 from cloud_hub.channels import SecretMissing
 from cloud_hub.channels.smtp import HeaderWrong
 from cloud_hub.door import Door
+from cloud_hub.enrolment import Enrolment
 from cloud_hub.events import DepotsSaid, VehiclesSaid
 from cloud_hub.fleet import Vehicle
 from cloud_hub.geocode import Geocoder
@@ -76,6 +77,7 @@ from shared.runner import Runner
 from shared.settings import SettingsWrong
 from shared.signing import KeyUnreadable, Signer
 from shared.steps import Row
+from shared.tls import TlsUnusable, check_served
 
 JOB_WORKERS = 6
 """One for the plan, one for leg times, four for notices that wait for a slow receiver."""
@@ -167,7 +169,8 @@ class Hub:
         feed = Feed()
         watched = WatchedStore(ShownStore(store, feed), self._commit_s.observe)
         self._core = HubCore(_identity(settings, secret), watched.saved())
-        self._door = Door(settings.region)
+        enrolment = Enrolment(settings, self._signer.public_hex())
+        self._door = Door(settings.region, enrolment.is_revoked)
         jobs = Jobs(self._roads, self._solver, self._notifier.send)
         heard = [topic for topic in topics.heard_by_hub(settings.region) if not topic.endswith("/telemetry")]
         self._link = Link(
@@ -182,7 +185,8 @@ class Hub:
         )
         self._runner = Runner(self._core, watched, self._clock, self._link.publish, jobs.do, workers=JOB_WORKERS)
         self._lane = FastLane(
-            settings.broker, settings.region, telemetry, self._core.knows,
+            settings.broker, settings.region, telemetry,
+            lambda agent: self._core.knows(agent) and not enrolment.is_revoked(agent),
             settings.privacy.telemetry_days, self._clock.now_ms,
             is_shared=is_postgres(settings.store), tls=tls_of(settings),
         )  # fmt: skip
@@ -193,7 +197,7 @@ class Hub:
         )
         desk = Desk(
             settings, store, telemetry, self._runner.ask, feed, self._roads, self._geocoder, self._clock, self._links,
-            self._registry, self._why_not_ready, secret, self._access,
+            self._registry, self._why_not_ready, secret, self._access, enrolment,
         )  # fmt: skip
         web = make_app(desk)
         make_first_key(settings.access, self._runner.ask)
@@ -311,6 +315,7 @@ def run(settings: SettingsFile = Path("hub.toml")) -> None:
     """Run the hub until it is told to stop (SIGTERM or Ctrl-C)."""
     try:
         read = read_hub_settings(settings)
+        check_served(read.http_tls.certificate, read.http_tls.key)
         clock = Clock.from_setting(os.environ.get(SETTING))
         listening = _listen(read.http_host, read.http_port)
         hub = Hub(read, clock)
@@ -326,11 +331,14 @@ def run(settings: SettingsFile = Path("hub.toml")) -> None:
             lifespan="off",
             timeout_graceful_shutdown=2,
             forwarded_allow_ips=list(read.access.trusted_proxies),
+            ssl_certfile=read.http_tls.certificate or None,
+            ssl_keyfile=read.http_tls.key or None,
         )
     )
+    scheme = "https" if read.http_tls.certificate else "http"
     refusals: list[Exception] = []
     bringing_up = threading.Thread(
-        target=_bring_up, args=(hub, f"http://{host}:{port}", server, refusals), name="bring-up", daemon=True
+        target=_bring_up, args=(hub, f"{scheme}://{host}:{port}", server, refusals), name="bring-up", daemon=True
     )
     bringing_up.start()
     try:
@@ -388,7 +396,7 @@ class _Server(uvicorn.Server):
 
 _CANNOT_START = (
     SettingsWrong, SecretMissing, HeaderWrong, ClockSettingWrong, StoreUnknown, StoreUnreadable, StoreTaken,
-    BundleUnreadable, KeyUnreadable, BrokerUrlWrong, OSError,
+    BundleUnreadable, KeyUnreadable, BrokerUrlWrong, TlsUnusable, OSError,
 )  # fmt: skip
 
 

@@ -5,6 +5,7 @@ stream we can goes on as unreadable, so that it is kept, acknowledged, and does 
 """
 
 from collections import Counter
+from collections.abc import Callable
 
 import msgspec
 
@@ -23,6 +24,10 @@ class SenderWrong(Refused):
     """A message whose sender is not the party whose topic it came on."""
 
 
+class Revoked(Refused):
+    """A message of an agent that is not believed any more; the broker has not thrown it out yet."""
+
+
 class RegionWrong(Refused):
     """A topic of another region."""
 
@@ -30,8 +35,10 @@ class RegionWrong(Refused):
 class Door:
     """Reads what comes from the broker. Called from the network's thread; raises nothing."""
 
-    def __init__(self, region: str) -> None:
+    def __init__(self, region: str, is_revoked: Callable[[str], bool] = lambda _: False) -> None:
+        """`is_revoked` says whether an agent's certificates were taken back."""
         self._region = region
+        self._is_revoked = is_revoked
         self.refused: Counter[str] = Counter()
 
     def read(self, heard: Heard) -> Spoke | Unreadable | Acked | PresenceHeard | HubHeard | None:
@@ -50,6 +57,8 @@ class Door:
             raise SenderWrong(f"topic '{heard.topic[:80]}', expected an agent's own")
         if place.party == topics.HUB:
             return HubHeard(wire.decode_presence(heard.payload)) if place.carries == "presence" else None
+        if self._is_revoked(place.party):
+            raise Revoked(f"{place.party} was revoked")
         if place.carries in ("events", "objects"):
             return _event(place.party, heard.payload)
         if place.carries == "acks":

@@ -79,5 +79,18 @@ def tls_from(ca: str, certificate: str, key: str, is_time_known: Callable[[], bo
     return Tls(ca, certificate, key, is_time_known)
 
 
+def check_served(certificate: str, key: str) -> None:
+    """Whether a server could serve with these PEM files; nothing when neither is named. Raises TlsUnusable."""
+    if not (certificate or key):
+        return
+    for path in (certificate, key):
+        if not os.access(path, os.R_OK):
+            raise TlsUnusable(f"{path or 'the other one'} of [http_tls] cannot be read; `waywarden certify` makes it")
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password=lambda: b"")
+    except (ssl.SSLError, OSError) as wrong:
+        raise TlsUnusable(f"{certificate} and {key} cannot be used: {_words(wrong)}") from None
+
+
 def _words(wrong: Exception) -> str:
     return getattr(wrong, "reason", None) or getattr(wrong, "strerror", None) or type(wrong).__name__
