@@ -51,7 +51,10 @@ class Attempts:
         tries.again_at_ms = real_ms + patience_ms + patience_ms * spread // 1994
         return tries.failures
 
-    def next_at_ms(self) -> int | None:
-        """When the next failed need may be tried again; None when none waits."""
+    def next_at_ms(self, real_ms: int) -> int | None:
+        """When the next failed need may be tried again; None when none waits.
+
+        One whose time has come and that nobody has begun is nobody's need any more: its name stays, and wakes nobody.
+        """
         waiting = (tries.again_at_ms for tries in self._tries.values() if not tries.is_running and tries.failures)
-        return min(waiting, default=None)
+        return min((again_at_ms for again_at_ms in waiting if again_at_ms > real_ms), default=None)

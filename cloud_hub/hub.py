@@ -228,7 +228,7 @@ class HubCore:
         """When a command is to be repeated, a job tried again, a notice has slept long enough, a van has been home long
         enough to be cleared up after, or it is time to look whom to forget.
         """
-        moments = (self._attempts.next_at_ms(), self._post.due_at_ms(now.real_ms))
+        moments = (self._attempts.next_at_ms(now.real_ms), self._post.due_at_ms(now.real_ms))
         naps = (self._mailbag.wake_ms(), self._undone.wake_ms(now.domain_ms), self._forgetting.wake_ms())
         return Wake(_first(naps), _first(moments))
 

@@ -49,7 +49,7 @@ def test_each_failure_is_waited_out_longer_and_never_much_more_than_two_minutes(
     for _ in range(failures):
         attempts.begin(need)
         attempts.fail(need, 1000)
-        waits.append((attempts.next_at_ms() or 0) - 1000)
+        waits.append((attempts.next_at_ms(1000) or 0) - 1000)
     doubled = [min(FIRST_PATIENCE_MS << n, LONGEST_PATIENCE_MS) for n in range(failures)]
     assert all(least <= wait <= 1.5 * least for least, wait in zip(doubled, waits, strict=True))
     assert not attempts.may_begin(need, 1000 + waits[-1] - 1)
@@ -60,4 +60,12 @@ def test_a_need_under_way_asks_for_no_wake() -> None:
     attempts = Attempts()
     attempts.fail("legs", 0)
     attempts.begin("legs")
-    assert attempts.next_at_ms() is None
+    assert attempts.next_at_ms(0) is None
+
+
+def test_a_need_nobody_has_any_more_wakes_nobody() -> None:
+    # Simulation seed 35: leg times failed, the streets changed, and the hub took 900,000 steps for a need by its old name.
+    attempts = Attempts()
+    attempts.fail("legs/van-1/1.0/2", 0)
+    assert attempts.next_at_ms(0) is not None
+    assert attempts.next_at_ms(1_000) is None
