@@ -36,7 +36,7 @@ SET_ASIDE_FOR_S = 7 * 24 * 3600
 
 RESERVE_BYTES = 2_000_000
 """What the store takes of the ballast: so much in its file, and its log grows by it twice."""
-LOOK_FOR_ROOM_EVERY_S = 30.0
+LOOK_FOR_ROOM_EVERY_S = 5.0
 
 
 class StoreUnusable(RuntimeError):
@@ -85,6 +85,7 @@ class SqliteStore:
             log("disk_full", path=self.path, error=str(refused), then="the ballast is let go; telemetry gives way")
             self._write(rows)
             self._take_room()
+            self._look_again_s = time.monotonic() + LOOK_FOR_ROOM_EVERY_S
             self._set_tight(True)
         if self._is_tight and time.monotonic() >= self._look_again_s:
             self._look_again_s = time.monotonic() + LOOK_FOR_ROOM_EVERY_S
