@@ -124,13 +124,16 @@ class ReadingsCame(NamedTuple):
 
 
 class LedgerRow(NamedTuple):
-    """That a message of telemetry was taken, whether its readings are still kept or not."""
+    """That a message of telemetry was taken, whether its readings are still kept or not; or, with `messages` above 1,
+    that all those numbered 1 to `seq` were, and what they had together.
+    """
 
     sender: AgentId
     boot: str
     seq: int
     samples: int
     thinned: int
+    messages: int = 1
 
 
 class TelemetryLetter(NamedTuple):
