@@ -205,11 +205,6 @@ class DeadLetter(msgspec.Struct, frozen=True):
     looked_ms: EpochMs | None = None
     decision_id: str = ""
 
-    @property
-    def key(self) -> str:
-        """Its name among all dead letters."""
-        return f"{self.sender}/{self.boot}/{self.stream}/{self.seq:012d}"
-
 
 class DeadPayload(msgspec.Struct, frozen=True):
     """The bytes of a dead letter, as they came. Personal: they may say anything."""

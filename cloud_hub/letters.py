@@ -60,9 +60,9 @@ class Letters:
         letter = DeadLetter(
             placed.sender, placed.boot, placed.stream, placed.seq, now.domain_ms, why, said, len(payload)
         )  # fmt: skip
-        self._memory.note("dead_letters", letter.key, letter)
+        self._memory.note("dead_letters", key_of(letter), letter)
         if payload:
-            self._memory.note("dead_payloads", letter.key, DeadPayload(now.domain_ms, payload))
+            self._memory.note("dead_payloads", key_of(letter), DeadPayload(now.domain_ms, payload))
 
     def begin(self, placed: Placed) -> str:
         """This message is about to be acted upon: why it must not be, in words; "" when it may."""
@@ -96,12 +96,12 @@ class Letters:
         return self._look(event.letter, "settled", event.by, "looked at a dead letter of", now)
 
     def _look(self, letter: DeadLetter, state: str, by: str, did: str, now: Now) -> Answer:
-        self._looked_at[letter.key] = state
+        self._looked_at[key_of(letter)] = state
         decision = self._decide(letter, state, by, did, now)
         looked = msgspec.structs.replace(
             letter, state=state, looked_ms=now.domain_ms, decision_id=decision.decision_id
         )  # fmt: skip
-        self._memory.note("dead_letters", letter.key, looked)
+        self._memory.note("dead_letters", key_of(letter), looked)
         self._memory.counts[f"dead_letters_{state}"] += 1
         return Answer(True, named=(decision.decision_id,))
 

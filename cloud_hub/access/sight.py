@@ -114,7 +114,7 @@ class Sight:
             return self.sees_agent(key)
         if room == "depots":
             return self.sees_depot(key)
-        if room == "dead_letters":
+        if room in ("dead_letters", "gaps"):
             return self.sees_agent(_named.decode(document).sender)
         if room in ("plan_history", "amendments"):
             return self.sees_agent(_named.decode(document).agent)

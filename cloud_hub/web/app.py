@@ -20,6 +20,7 @@ from cloud_hub.web.enrolment import enrolment_pages
 from cloud_hub.web.figures import figures_pages
 from cloud_hub.web.forms import Json
 from cloud_hub.web.health import health_pages
+from cloud_hub.web.letters import letters_pages
 from cloud_hub.web.openapi import document
 from cloud_hub.web.orders import orders_pages
 from cloud_hub.web.picture import Picture
@@ -76,6 +77,7 @@ def make_app(desk: Desk) -> FastAPI:
         privacy_pages,
         proofs_pages,
         picture_pages,
+        letters_pages,
         customers_pages,
         track_pages,
         roads_pages,

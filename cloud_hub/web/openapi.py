@@ -14,7 +14,8 @@ from cloud_hub.access.identity import COOKIE
 from cloud_hub.access.roles import Rule, rule_of
 from cloud_hub.contacts import Customer
 from cloud_hub.events import Notice, Receipt
-from cloud_hub.fleet import Chain, DeadLetter, Vehicle
+from cloud_hub.fleet import Chain, Gap, Vehicle
+from cloud_hub.web.letters import ShownLetter
 from cloud_hub.web.problems import MEDIA_TYPE
 from shared.reckoning import DayFigures
 
@@ -56,7 +57,8 @@ ANSWERS: Mapping[str, Any] = {
     "GET /api/notices": list[Notice],
     "GET /api/notices/{notice_id:path}/receipts": list[Receipt],
     "GET /api/chains": list[Chain],
-    "GET /api/dead-letters": list[DeadLetter],
+    "GET /api/dead-letters": list[ShownLetter],
+    "GET /api/gaps": list[Gap],
     "GET /api/day/figures": DayFigures,
     "GET /api/accesses": list[Access],
 }
@@ -85,6 +87,8 @@ MORE: Mapping[str, tuple[int, ...]] = {
     "PUT /api/vehicles/{agent}": (409,),
     "POST /api/promises/{order_id}/window": (409,),
     "POST /api/customers/{customer_ref:path}/forget": (409,),
+    "POST /api/dead-letters/{key:path}/retry": (409,),
+    "POST /api/dead-letters/{key:path}/settle": (409,),
     "PUT /api/customers/{ref}": (404,),
     "POST /api/roads/closures": (404,),
     "DELETE /api/roads/closures": (404,),

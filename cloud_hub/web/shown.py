@@ -11,7 +11,7 @@ from fastapi.responses import StreamingResponse
 from cloud_hub.access.asking import hand, sight
 from cloud_hub.access.sight import Sight
 from cloud_hub.events import NoticeState, WindowAsked
-from cloud_hub.fleet import AgentRecord, DeadLetter
+from cloud_hub.fleet import AgentRecord
 from cloud_hub.storage import DecisionsAsked
 from cloud_hub.web.desk import Desk
 from cloud_hub.web.forms import Json, found, missing, read
@@ -81,14 +81,6 @@ def picture_pages(desk: Desk, picture: Picture) -> APIRouter:
     @router.get("/api/chains", summary="How far each node's record of decisions holds")
     def chains() -> Json:
         return Json(picture.chains())
-
-    @router.get(
-        "/api/dead-letters",
-        summary="Messages that were taken and could not be acted upon",
-        description="Each with its sender, its place in the stream, the reason, and what was said.",
-    )
-    def dead_letters() -> Json:
-        return Json(list(picture.all("dead_letters", DeadLetter).values()))
 
     @router.get("/api/notices", summary="What customers were told, and whether it arrived")
     def notices(

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from cloud_hub.__main__ import Hub
+from cloud_hub.access.setting import AccessSetting
 from cloud_hub.settings import DepotSetting, HubSettings
 from deploy.stack import Stack
 from shared import topics, wire
@@ -237,7 +238,7 @@ def test_a_notice_is_repeated_with_one_key_until_the_shop_takes_it(shop: Shop) -
 def test_a_hub_whose_telemetry_thread_has_died_is_not_ready(tmp_path: Path) -> None:
     settings = HubSettings(
         broker="mqtt://127.0.0.1:9", store=f"sqlite:///{tmp_path / 'hub.db'}", key_file=str(tmp_path / "hub.key"),
-        depots=(DepotSetting("north", "North", (60.18, 24.945)),),
+        depots=(DepotSetting("north", "North", (60.18, 24.945)),), access=AccessSetting(open_on_loopback=True),
     )  # fmt: skip
     hub = Hub(settings, Clock.starting(EIGHT_MS, 1.0))
     hub.open()
