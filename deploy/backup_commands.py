@@ -35,8 +35,9 @@ def backup(
 
     hub = _read(settings)
     files = {} if hub is None else {name: path for name, path in _key_files(hub).items() if path.exists()}
+    url = _store(store, hub)
     with _refusals(), _progress() as tell:
-        manifest = back_up(_store(store, hub), file, _now_ms(), files, tell)
+        manifest = back_up(url, file, _now_ms(), files, tell)
     size_mb = file.stat().st_size / 1e6
     console.print(f"[green]written[/] {escape(str(file))}: {_words(manifest)}, {size_mb:.1f} MB", highlight=False)
     _warn(manifest)

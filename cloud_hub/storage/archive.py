@@ -216,11 +216,11 @@ def _written(
     parts = [
         _write_bytes(archive, f"files/{name}", _content(path)) for name, path in sorted(files.items())
     ]  # fmt: skip
+    if store.documents(UNFINISHED.room):
+        raise StoreUnreadable(f"store {shown_url(url)} {HALF_RESTORED}")
     itself = Self("", 0)
     with closing(_generator(store.dump())) as dump:
         for room, rows in _by_room(dump):
-            if room == UNFINISHED.room:
-                raise StoreUnreadable(f"store {shown_url(url)} {HALF_RESTORED}")
             kept = list(rows) if room == "hub" else rows
             if room == "hub":
                 itself = next((_self.decode(row.value) for row in kept if row.value), itself)
@@ -347,9 +347,9 @@ def _must_be_empty(url: str, store: HubStore, telemetry: TelemetryStore) -> None
         found = next(dump, None)
     if found is None and not telemetry.totals()["messages"]:
         return
-    why = "readings"
-    if found is not None:
-        why = "half a restore" if found.room == UNFINISHED.room else f"something in '{found.room}'"
+    why = "readings" if found is None else f"something in '{found.room}'"
+    if store.documents(UNFINISHED.room):
+        why = "half a restore"
     raise NotRestored(
         f"store {shown_url(url)} holds {why}; expected an empty store: give another one, or move this one away"
     )
@@ -382,9 +382,9 @@ def _bring_back(
             telemetry.restore_ledger(rows)
             store.renew()
             tell(_LEDGER, done)
-    rows = _read(archive, parts["rows/hub"], tuple[str, bytes]) if "rows/hub" in parts else ()
     epoch = now_ms // 1000 - EPOCH_FROM_S
-    itself = [Row("hub", key, restored(value, epoch)) for key, value in rows]
+    hub = _read(archive, parts["rows/hub"], tuple[str, bytes]) if "rows/hub" in parts else iter(())
+    itself = [Row("hub", key, restored(value, epoch)) for key, value in hub]
     store.commit([*itself, UNFINISHED._replace(value=None)])
 
 

@@ -225,10 +225,7 @@ class StandInAgent:
                 return
             with self._changed:
                 if isinstance(event, LinkUp):
-                    presence = Presence(self.name, True, "life-1", self._boot)
-                    self._link.publish(
-                        Envelope(topics.up("main", self.name, "presence"), wire.encode(presence), 1, True)
-                    )
+                    self._say_presence()
                     self._sender.repeat_all()
                 elif isinstance(event, Heard):
                     self._take(event)
@@ -236,8 +233,13 @@ class StandInAgent:
                     self._link.publish(Envelope(topics.up("main", self.name, "events"), payload))
                 self._changed.notify_all()
 
+    def _say_presence(self) -> None:
+        presence = Presence(self.name, True, "life-1", self._boot, unacked={"events": self._sender.unacked})
+        self._link.publish(Envelope(topics.up("main", self.name, "presence"), wire.encode(presence), 1, True))
+
     def _take(self, heard: Heard) -> None:
         if heard.topic.endswith(("/presence", "/ingest")):
+            self._say_presence()
             self._sender.repeat_all()
         elif heard.topic.endswith("/acks"):
             ack = wire.decode_ack(heard.payload)
