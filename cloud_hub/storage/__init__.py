@@ -228,7 +228,7 @@ class TelemetryStore(Protocol):
 
     def commit(self, segments: Sequence[Segment]) -> list[bool]:
         """Keep each segment not known yet, with its ledger row, all in one transaction; which were new. Several
-        processes may commit at once.
+        processes may commit at once. One numbered 0 comes from a backup: it has no ledger row and is always new.
         """
         ...
 
@@ -253,20 +253,26 @@ class TelemetryStore(Protocol):
     def summed(
         self, agent: AgentId, channel: str, from_ms: int, to_ms: int, per: Literal["1min", "1h"], most: int = 100_000
     ) -> Summary:
-        """One channel by the minute or the hour, the first `most` buckets that begin between two instants."""
+        """One channel by the minute or the hour, the first `most` buckets that begin between two instants. Positions
+        are not summed: a mean of places is no place.
+        """
         ...
 
     def latest(self, agent: AgentId) -> dict[str, tuple[int, float]]:
-        """The newest value of every channel of the newest segment: channel to (epoch ms, value)."""
+        """The newest value of every channel in the last quarter of an hour the agent measured anything in: channel to
+        (epoch ms, value).
+        """
         ...
 
     def changes(self, hear: Callable[[Sequence[ReadingsCame]], None]) -> Closing:
-        """Have `hear` called, from a thread of its own, with what any process commits from now on."""
+        """Have `hear` called, from a thread of its own, with what any process commits from now on; with an empty list
+        when something may have been missed.
+        """
         ...
 
-    def forget(self, before_ms: int, most: int) -> int:
-        """Erase at most so many segments that end before this instant, and say how many went; their ledger rows stay,
-        so that none is taken a second time.
+    def forget(self, before_ms: int, most: int, kind: Literal["raw", "1min", "1h"] = "raw") -> int:
+        """Erase at most so many segments' worth of readings from before this instant, or of their sums, and say how
+        many went, 0 when nothing is left. Ledger rows stay, so that no message is taken a second time.
         """
         ...
 
@@ -274,6 +280,10 @@ class TelemetryStore(Protocol):
         """Coarsen the positions in at most so many segments that end before this instant to a hundredth of a degree,
         and say how many were; each once.
         """
+        ...
+
+    def fold(self, now_ms: int, most: int) -> int:
+        """Fold what came in pieces and is complete by now; how many pieces went, 0 when nothing is left."""
         ...
 
     def totals(self) -> dict[str, int]:
@@ -289,7 +299,9 @@ class TelemetryStore(Protocol):
         ...
 
     def dump(self) -> Iterator[Segment]:
-        """Every segment that is kept, as it would come from its agent, at one instant."""
+        """Every reading that is kept, in segments as they came, or numbered 0 where none are kept as such; at one
+        instant, that of a `ledger` read before it.
+        """
         ...
 
     def ledger(self) -> Iterator[LedgerRow]:
@@ -337,7 +349,7 @@ def open_telemetry(url: str, patience_s: float = PATIENCE_S) -> TelemetryStore:
         from cloud_hub.storage.timescale import PostgresTelemetry
 
         return PostgresTelemetry(url, patience_s)
-    from cloud_hub.storage.embedded import EmbeddedTelemetry
+    from cloud_hub.storage.embedded_telemetry import EmbeddedTelemetry
 
     file = file_of(url)
     return EmbeddedTelemetry(file.with_name(f"{file.stem}-telemetry{file.suffix}"))

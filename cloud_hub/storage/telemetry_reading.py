@@ -11,9 +11,12 @@ import numpy as np
 import numpy.typing as npt
 from psycopg import sql
 
-from cloud_hub.storage import Readings, Summary, Taken
+from cloud_hub.storage import LedgerRow, Readings, Segment, Summary, Taken, TelemetryLetter, packing
 from cloud_hub.storage.packing import POSITIONS, epoch_ms, unpacked
 from cloud_hub.storage.telemetry_tables import Connection, Layout, instant, plain_text, say, sum_columns
+from shared.quantities import EpochMs
+from shared.wire import TelemetryBatch, encode_telemetry
+from shared.work import AgentId
 
 NEWEST_MS = 900_000
 """A channel's newest value is looked for so far back from its agent's newest sample."""
@@ -125,29 +128,18 @@ def latest(connection: Connection, agent: str) -> dict[str, tuple[int, float]]:
 
 def taken(connection: Connection, sender: str, boot: str) -> Taken:
     """What is stored of one life of a sender's stream: worked out where it lies, for it may be long."""
+    # One statement and so one instant: rows may be folded into the run at any time.
     row = connection.execute(
-        "SELECT l.id, l.upto FROM telemetry_lives l JOIN telemetry_agents a ON a.id = l.agent "
-        "WHERE a.name = %s AND l.boot = %s",
+        "WITH life AS (SELECT l.id, l.upto FROM telemetry_lives l JOIN telemetry_agents a ON a.id = l.agent "
+        "WHERE a.name = %s AND l.boot = %s), "
+        "run AS (SELECT max(numbered.seq) AS upto FROM life, LATERAL (SELECT seq, row_number() OVER (ORDER BY seq) "
+        "AS place FROM telemetry_ledger WHERE life = life.id AND seq > life.upto) AS numbered "
+        "WHERE numbered.seq = numbered.place + life.upto) "
+        "SELECT COALESCE(run.upto, life.upto), ARRAY(SELECT seq FROM telemetry_ledger "
+        "WHERE life = life.id AND seq > COALESCE(run.upto, life.upto) ORDER BY seq) FROM life, run",
         (plain_text(sender), plain_text(boot)),
     ).fetchone()
-    if row is None:
-        return Taken(0, ())
-    life, folded = row
-    upto = unbroken(connection, life, folded)
-    beyond = connection.execute(
-        "SELECT seq FROM telemetry_ledger WHERE life = %s AND seq > %s ORDER BY seq", (life, upto)
-    ).fetchall()
-    return Taken(upto, tuple(seq for (seq,) in beyond))
-
-
-def unbroken(connection: Connection, life: int, folded: int) -> int:
-    """The end of the unbroken run of a life's numbers, of which those up to `folded` are not in the ledger any more."""
-    row = connection.execute(
-        "SELECT max(seq) FROM (SELECT seq, row_number() OVER (ORDER BY seq) AS place FROM telemetry_ledger "
-        "WHERE life = %(life)s AND seq > %(folded)s) AS run WHERE seq = place + %(folded)s",
-        {"life": life, "folded": folded},
-    ).fetchone()
-    return folded if row is None or row[0] is None else int(row[0])
+    return Taken(0, ()) if row is None else Taken(row[0], tuple(row[1]))
 
 
 def totals(connection: Connection) -> dict[str, int]:
@@ -159,6 +151,106 @@ def totals(connection: Connection) -> dict[str, int]:
     ).fetchone()
     assert row is not None, "sums without groups are one row"
     return {name: int(count) for name, count in zip(("messages", "samples", "thinned"), row, strict=True)}
+
+
+def dead_letters(connection: Connection, most: int) -> list[TelemetryLetter]:
+    """What was buried, the newest first."""
+    rows = connection.execute(
+        "SELECT a.name, l.boot, d.seq, d.at_ms, d.why, d.payload FROM telemetry_letters d "
+        "JOIN telemetry_lives l ON l.id = d.life JOIN telemetry_agents a ON a.id = l.agent "
+        "ORDER BY d.at_ms DESC, d.life, d.seq DESC LIMIT %s",
+        (most,),
+    )
+    return [TelemetryLetter(*row) for row in rows]
+
+
+# For backups.
+
+
+def ledger(connection: Connection) -> Iterator[LedgerRow]:
+    """Every message that was ever taken; what has been folded up as one row for the whole run."""
+    yield from (
+        LedgerRow(*row)
+        for row in connection.execute(
+            "SELECT a.name, l.boot, l.upto, l.samples, l.thinned, l.messages FROM telemetry_lives l "
+            "JOIN telemetry_agents a ON a.id = l.agent WHERE l.messages > 0 ORDER BY l.id"
+        )
+    )
+    with connection.cursor(name="ledger") as cursor:
+        cursor.itersize = 10_000
+        cursor.execute(
+            "SELECT a.name, l.boot, t.seq, t.samples, t.thinned FROM telemetry_ledger t "
+            "JOIN telemetry_lives l ON l.id = t.life JOIN telemetry_agents a ON a.id = l.agent ORDER BY t.life, t.seq"
+        )
+        yield from (LedgerRow(*row) for row in cursor)
+
+
+def dump(connection: Connection) -> Iterator[Segment]:
+    """Every reading, agent by agent and table by table, in segments numbered 0: they have no place in a stream, and no
+    ledger row. Positions are as exact as on the wire.
+    """
+    for (agent,) in connection.execute("SELECT name FROM telemetry_agents ORDER BY id").fetchall():
+        for place in places(connection, agent):
+            if place.layout.number:
+                yield from _dump_wide(connection, agent, place)
+                continue
+            for channel, number in place.columns.items():
+                raw = _raw(place, number, 0, FARTHEST_MS)
+                query = say("{raw} ORDER BY at", raw=raw)
+                for rows in _streamed(connection, query, [("at", ">i8"), ("0", ">f8")]):
+                    yield _segment(agent, (channel,), rows)
+
+
+def _dump_wide(connection: Connection, agent: str, place: Place) -> Iterator[Segment]:
+    layout = place.layout
+    fields = [("at", ">i8"), *((str(k), packing.value_type(name)) for k, name in enumerate(layout.channels))]
+    query = say(
+        "SELECT at, {columns} FROM {table} WHERE agent = {agent} ORDER BY at",
+        columns=sql.SQL(", ").join(map(sql.Identifier, layout.columns)),
+        table=sql.Identifier(layout.table), agent=sql.Literal(place.agent),
+    )  # fmt: skip
+    for rows in _streamed(connection, query, fields):
+        yield _segment(agent, layout.channels, rows)
+
+
+def _segment(agent: str, channels: tuple[str, ...], rows: npt.NDArray[Any]) -> Segment:
+    at_ms = epoch_ms(rows["at"])
+    origin = [0.0, 0.0]
+    columns = []
+    for k, channel in enumerate(channels):
+        column = rows[str(k)].astype(np.float64)
+        axis = POSITIONS.get(channel)
+        if axis is not None and not np.isnan(column).all():
+            origin[axis] = float(np.nanmin(column))
+            column = column - origin[axis]
+        columns.append(column.astype(np.float32))
+    batch = TelemetryBatch(AgentId(agent), "", 0, (origin[0], origin[1]), channels, at_ms, tuple(columns))
+    return Segment(
+        AgentId(agent), "", 0, EpochMs(int(at_ms[0])), EpochMs(int(at_ms[-1])), len(at_ms), 0, encode_telemetry(batch)
+    )
+
+
+def _streamed(
+    connection: Connection, query: sql.Composed, fields: Sequence[tuple[str, str]]
+) -> Iterator[npt.NDArray[Any]]:
+    """The rows of a query by the thousand, as they come."""
+    size = packing.record(fields).itemsize
+    statement = say("COPY ({query}) TO STDOUT (FORMAT BINARY)", query=query)
+    with connection.cursor() as cursor, cursor.copy(statement) as out:
+        waiting = bytearray()
+        at_once = size * DUMPED_AT_ONCE
+        is_begun = False
+        for piece in out:
+            waiting += piece
+            if not is_begun and len(waiting) >= len(packing.COPY_HEAD):
+                del waiting[: len(packing.COPY_HEAD)]
+                is_begun = True
+            while len(waiting) >= at_once + len(packing.COPY_END):
+                yield np.frombuffer(bytes(waiting[:at_once]), packing.record(fields))
+                del waiting[:at_once]
+        rest = bytes(waiting[: len(waiting) // size * size])
+        if rest:
+            yield np.frombuffer(rest, packing.record(fields))
 
 
 # The parts of queries.

@@ -59,9 +59,13 @@ SCHEMA = (
             "INSERT INTO telemetry_channels (name) VALUES ('lat'), ('lon')",
             "CREATE TABLE telemetry_layouts (id int4 PRIMARY KEY, channels text[] NOT NULL UNIQUE, "
             "columns text[] NOT NULL, is_hyper bool NOT NULL, has_views bool NOT NULL, "
-            "blurred_to timestamptz NOT NULL DEFAULT '-infinity', policies text NOT NULL DEFAULT '')",
+            "blurred_to timestamptz NOT NULL DEFAULT '-infinity', folded_to timestamptz NOT NULL DEFAULT '-infinity', "
+            "policies text NOT NULL DEFAULT '')",
             # Which layouts an agent has ever spoken in: where to look for its readings.
             "CREATE TABLE telemetry_places (agent int4 NOT NULL, layout int4 NOT NULL, PRIMARY KEY (agent, layout))",
+            # What was taken though nobody can read it.
+            "CREATE TABLE telemetry_letters (life int4 NOT NULL, seq int8 NOT NULL, at_ms int8 NOT NULL, "
+            "why text NOT NULL, payload bytea NOT NULL, PRIMARY KEY (life, seq))",
         ),
     ),
 )

@@ -7,7 +7,7 @@ of processes may commit at once. Names are numbered on first sight, in transacti
 
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 import msgspec
 import numpy as np
@@ -15,10 +15,12 @@ import numpy.typing as npt
 import psycopg
 from psycopg import sql
 
-from cloud_hub.storage import Segment, StoreAway, packing, telemetry_tables
-from cloud_hub.storage.packing import COPY_END, COPY_HEAD, SUMMED, Block, Rows
+from cloud_hub.storage import LedgerRow, Segment, StoreAway, TelemetryLetter, packing, telemetry_tables
+from cloud_hub.storage.packing import COPY_END, COPY_HEAD, POSITIONS, SUMMED, Block, Rows
 from cloud_hub.storage.telemetry_tables import LEDGER_LOCK, Connection, Features, Layout, plain_text, say
 from shared.logs import log, told
+from shared.quantities import EpochMs
+from shared.work import AgentId
 
 CHANNEL = "waywarden_readings"
 """What is notified and listened to."""
@@ -48,6 +50,23 @@ class _Life(NamedTuple):
     agent: int
 
 
+class Said(Protocol):
+    """Whatever stands in one life of a sender."""
+
+    @property
+    def sender(self) -> AgentId:
+        """Whose it is."""
+        ...
+
+    @property
+    def boot(self) -> str:
+        """Of which life of its store."""
+        ...
+
+
+T = TypeVar("T")
+
+
 class Writer:
     """One connection that commits, one commit at a time."""
 
@@ -72,17 +91,31 @@ class Writer:
         Raises StoreAway when the database is out of reach: nothing is known then of what was kept, and saying it again
         is right.
         """
+        return self._do(lambda connection: self._commit(connection, segments))
+
+    def bury(self, letters: Sequence[TelemetryLetter]) -> None:
+        """Keep what cannot be read, with a ledger row of no samples each. Raises StoreAway."""
+        self._do(lambda connection: self._bury(connection, letters))
+
+    def restore_ledger(self, rows: Sequence[LedgerRow]) -> None:
+        """Note messages as taken whose readings are not kept any more. Raises StoreAway."""
+        self._do(lambda connection: self._restore(connection, rows))
+
+    def do(self, work: Callable[[Connection], T]) -> T:
+        """Something else that writes, between two commits. Raises StoreAway."""
+        return self._do(work)
+
+    def _do(self, work: Callable[[Connection], T]) -> T:
         with self._lock:
-            for is_last in (False, True):
+            for _ in range(2):
                 connection = self._writing()
                 try:
-                    return self._commit(connection, segments)
-                except (psycopg.OperationalError, psycopg.InterfaceError) as away:
+                    return work(connection)
+                except (psycopg.OperationalError, psycopg.InterfaceError) as broken:
                     # A connection of before a restart of the database is found out here: once more, on a new one.
+                    away = broken
                     self._let_go()
-                    if is_last:
-                        raise StoreAway(f"readings were not committed: {told(away)}") from away
-        raise AssertionError("either of two tries ends")
+        raise StoreAway(f"readings were not committed: {told(away)}") from away
 
     def _writing(self) -> Connection:
         if self._connection is None or self._connection.closed:
@@ -111,6 +144,7 @@ class Writer:
                 tables = [self._know_table(connection, block) for block in found]
             for layout, blocks in _by_layout(tables, found):
                 self._copy(connection, layout, blocks)
+                _unblur(connection, layout, blocks)
             is_new = [not key[1] or (first[key] == k and key in new) for k, key in enumerate(keys)]
             _notify(connection, [one for one, is_one in zip(segments, is_new, strict=True) if is_one and one.samples])
         return is_new
@@ -129,7 +163,36 @@ class Writer:
         )
         return set(connection.execute(_TAKE, [f"{{{','.join(map(str, column))}}}" for column in columns]).fetchall())
 
-    def _know_lives(self, connection: Connection, segments: Sequence[Segment]) -> dict[tuple[str, str], _Life]:
+    def _bury(self, connection: Connection, letters: Sequence[TelemetryLetter]) -> None:
+        lives = self._know_lives(connection, letters)
+        with connection.transaction():
+            places = {(lives[one.sender, one.boot].life, one.seq): one for one in reversed(letters)}
+            blank = Segment(AgentId(""), "", 0, EpochMs(0), EpochMs(0), 0, 0, b"")
+            new = self._take(connection, [(place, blank) for place in sorted(places)])
+            with connection.cursor() as cursor:
+                cursor.executemany(
+                    "INSERT INTO telemetry_letters (life, seq, at_ms, why, payload) VALUES (%s, %s, %s, %s, %s)",
+                    [
+                        (*key, places[key].at_ms, plain_text(places[key].why), places[key].payload)
+                        for key in sorted(new)
+                    ],
+                )
+
+    def _restore(self, connection: Connection, rows: Sequence[LedgerRow]) -> None:
+        lives = self._know_lives(connection, rows)
+        with connection.transaction():
+            single = {(lives[one.sender, one.boot].life, one.seq): one for one in rows if one.messages == 1}
+            blank = Segment(AgentId(""), "", 0, EpochMs(0), EpochMs(0), 0, 0, b"")
+            self._take(
+                connection,
+                [(key, blank._replace(samples=single[key].samples, thinned=single[key].thinned))
+                 for key in sorted(single)],
+            )  # fmt: skip
+            for one in rows:
+                if one.messages > 1:
+                    _restore_run(connection, lives[one.sender, one.boot].life, one)
+
+    def _know_lives(self, connection: Connection, segments: Sequence[Said]) -> dict[tuple[str, str], _Life]:
         """The numbers of every agent and life these segments name; given out on first sight."""
         wanted = {(one.sender, one.boot) for one in segments}
         if len(self._lives) > MOST_REMEMBERED:
@@ -275,6 +338,17 @@ class Writer:
             self._let_go()
 
 
+def _restore_run(connection: Connection, life: int, run: LedgerRow) -> None:
+    """A run of messages from the first, as another ledger had folded it."""
+    assert run.seq == run.messages, "only a run from the first is ever folded"
+    connection.execute("SELECT pg_advisory_xact_lock(%s)", (LEDGER_LOCK,))
+    connection.execute("DELETE FROM telemetry_ledger WHERE life = %s AND seq <= %s", (life, run.seq))
+    connection.execute(
+        "UPDATE telemetry_lives SET upto = %s, messages = %s, samples = %s, thinned = %s WHERE id = %s AND upto < %s",
+        (run.seq, run.messages, run.samples, run.thinned, life, run.seq),
+    )
+
+
 def _bytes(rows: npt.NDArray[Any]) -> memoryview:
     return rows.view(np.uint8).data
 
@@ -291,6 +365,19 @@ def _copy_in(connection: Connection, table: str, columns: Sequence[str], pieces:
         for piece in pieces:
             copy.write(piece)
         copy.write(COPY_END)
+
+
+def _unblur(connection: Connection, layout: Layout, blocks: Sequence[Block]) -> None:
+    """Positions that come later than theirs were coarsened are to be found once more. Whoever coarsens goes on by the
+    hour and holds the mark meanwhile: with a day to spare, neither overlooks the other.
+    """
+    if layout.number and not POSITIONS.keys().isdisjoint(layout.channels):
+        first_s = min(int(block.at_ms.min()) for block in blocks) / 1000
+        connection.execute(
+            "UPDATE telemetry_layouts SET blurred_to = LEAST(blurred_to, to_timestamp(%(first)s::float8)) "
+            "WHERE id = %(id)s AND blurred_to > to_timestamp(%(first)s::float8) - INTERVAL '1 day'",
+            {"first": first_s, "id": layout.number},
+        )
 
 
 def _by_layout(tables: Sequence[Layout], blocks: Sequence[Block]) -> Iterator[tuple[Layout, list[Block]]]:

@@ -4,14 +4,15 @@ Tables are laid out in `telemetry_tables`. Whether TimescaleDB is there is found
 is missing is said once, in `notices`; the reads are the same either way.
 """
 
-from collections.abc import Callable, Sequence
-from typing import Literal
+from collections.abc import Callable, Iterator, Sequence
+from typing import Literal, TypeVar
 
 import psycopg
 
 from cloud_hub.storage import (
     PATIENCE_S,
     Closing,
+    LedgerRow,
     Readings,
     ReadingsCame,
     Segment,
@@ -19,13 +20,16 @@ from cloud_hub.storage import (
     StoreUnreadable,
     Summary,
     Taken,
+    TelemetryLetter,
     shown_url,
+    telemetry_keeping,
     telemetry_reading,
     telemetry_tables,
 )
 from cloud_hub.storage.pg_connections import Bounded, Readers, connect, connect_soon
 from cloud_hub.storage.pg_migrations import migrate
 from cloud_hub.storage.telemetry_changes import Listening
+from cloud_hub.storage.telemetry_keeping import Kept
 from cloud_hub.storage.telemetry_tables import SCHEMA, Connection, Features
 from cloud_hub.storage.telemetry_writing import Writer
 from shared.logs import log, told
@@ -35,6 +39,7 @@ READERS = 6
 READ_S = 20.0
 COMMIT_S = 60.0
 LISTEN_S = 5.0
+DUMP_S = 600.0
 
 _READS = f"SET statement_timeout = {int(READ_S * 1000)}; SET idle_in_transaction_session_timeout = 60000"
 _COMMITS = (
@@ -42,6 +47,9 @@ _COMMITS = (
     "SELECT set_config('synchronous_commit', 'on', false) WHERE current_setting('synchronous_commit') = 'off'; "
     f"SET statement_timeout = {int(COMMIT_S * 1000)}; SET idle_in_transaction_session_timeout = 30000"
 )
+_DUMPS = "SET statement_timeout = 0; SET idle_in_transaction_session_timeout = 0"
+
+T = TypeVar("T")
 
 
 class PostgresTelemetry:
@@ -63,6 +71,7 @@ class PostgresTelemetry:
             log("readings_store", notice=notice)
         self._readers = Readers(url, READERS, READ_S, _READS)
         self._writer = Writer(self._open, self._features)
+        self._frozen: Bounded | None = None
 
     def _prepare(self, connection: Connection) -> tuple[Features, list[str]]:
         migrate(connection, "telemetry", SCHEMA)
@@ -89,6 +98,14 @@ class PostgresTelemetry:
         is right.
         """
         return self._writer.commit(segments)
+
+    def bury(self, letters: Sequence[TelemetryLetter]) -> None:
+        """Keep what cannot be read, with a ledger row of no samples each. Raises StoreAway."""
+        self._writer.bury(letters)
+
+    def dead_letters(self, most: int = 100) -> list[TelemetryLetter]:
+        """What was buried, the newest first."""
+        return self._readers.ask(lambda connection: telemetry_reading.dead_letters(connection, most))
 
     def taken(self, sender: AgentId, boot: str) -> Taken:
         """What is stored of one life of a sender's stream."""
@@ -120,6 +137,76 @@ class PostgresTelemetry:
         """
         return Listening(lambda: connect(self._url, LISTEN_S, _READS), hear)
 
+    def forget(self, before_ms: int, most: int, kind: Literal["raw", "1min", "1h"] = "raw") -> int:
+        """Erase readings from before this instant, or their sums by the minute or hour: whole days, each counted as
+        one, and at most `most` segments' worth of rows; 0 when nothing is left. Their ledger rows stay.
+        """
+        work = {
+            "raw": telemetry_keeping.forget_raw,
+            "1min": telemetry_keeping.forget_minutes,
+            "1h": telemetry_keeping.forget_hours,
+        }[kind]
+        return self._keep(lambda connection: work(connection, before_ms, most))
+
+    def blur(self, before_ms: int, most: int) -> int:
+        """Coarsen positions from before this instant to a hundredth of a degree, hour by hour until `most`
+        segments' worth were looked at; 0 when nothing is left.
+        """
+        return self._keep(lambda connection: telemetry_keeping.blur(connection, before_ms, most))
+
+    def fold(self, now_ms: int, most: int) -> int:
+        """Fold what came in pieces and is complete by now (ledger rows, sums by the minute); 0 when nothing is left."""
+        return self._keep(lambda connection: telemetry_keeping.fold(connection, now_ms, most))
+
+    def retain(self, kept: Kept) -> None:
+        """Have TimescaleDB compress, refresh and drop by jobs of its own; without it this does nothing, for `forget`
+        and `fold` do the same at the hub's word. Only where domain time is real time.
+        """
+        self._keep(lambda connection: telemetry_keeping.retain(connection, self._features, kept))
+
+    def refresh(self) -> None:
+        """Bring TimescaleDB's sums up to date now; elsewhere they always are."""
+        self._keep(telemetry_keeping.refresh)
+
+    def failures(self) -> list[str]:
+        """Background jobs of the database whose last run failed, each in a sentence."""
+        return self._readers.ask(lambda connection: telemetry_keeping.failures(connection, self._features))
+
+    def ledger(self) -> Iterator[LedgerRow]:
+        """Every message that was ever taken, at one instant. A `dump` that follows is of the same instant."""
+        self._thaw()
+        self._frozen = connection = connect(self._url, DUMP_S, _DUMPS)
+        connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        yield from telemetry_reading.ledger(connection)
+
+    def dump(self) -> Iterator[Segment]:
+        """Every reading that is kept, at one instant: that of the `ledger` before it, if there was one."""
+        connection, self._frozen = self._frozen, None
+        if connection is None or connection.closed:
+            connection = connect(self._url, DUMP_S, _DUMPS)
+            connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        try:
+            yield from telemetry_reading.dump(connection)
+        finally:
+            connection.close()
+
+    def restore_ledger(self, rows: Sequence[LedgerRow]) -> None:
+        """Note messages as taken whose readings are not kept any more."""
+        self._writer.restore_ledger(rows)
+
+    def _keep(self, work: Callable[[Connection], T]) -> T:
+        """Upkeep has a connection of its own for as long as it takes, so that no commit waits for it."""
+        try:
+            with self._open() as connection:
+                return work(connection)
+        except (psycopg.OperationalError, psycopg.InterfaceError) as away:
+            raise StoreAway(f"store {shown_url(self._url)} broke off: {told(away)}") from None
+
+    def _thaw(self) -> None:
+        if self._frozen is not None:
+            self._frozen.close()
+            self._frozen = None
+
     def totals(self) -> dict[str, int]:
         """Messages, samples and thinned samples taken so far."""
         return self._readers.ask(telemetry_reading.totals)
@@ -130,5 +217,6 @@ class PostgresTelemetry:
 
     def close(self) -> None:
         """Let go of the database."""
+        self._thaw()
         self._writer.close()
         self._readers.close()
