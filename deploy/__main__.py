@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from deploy import backup_commands, enrol_commands, map_command, privacy_commands
+from deploy import access_commands, backup_commands, enrol_commands, map_command, privacy_commands
 
 app = typer.Typer(
     name="waywarden",
@@ -18,6 +18,8 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
 )
 app.add_typer(map_command.app, name="map", help="Turn OpenStreetMap extracts into city bundles.")
+app.add_typer(access_commands.app, name="keys", help="Keys of the hub's HTTP interface.")
+app.command()(access_commands.accesses)
 app.command()(privacy_commands.verify)
 app.command()(privacy_commands.forget)
 app.command()(backup_commands.backup)

@@ -9,12 +9,9 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-HUB = "http://127.0.0.1:8080"
-PATIENCE_S = 120.0
+from deploy.asking import HUB, HubUrl, ask
 
 console = Console()
-
-HubUrl = Annotated[str, typer.Option("--hub", help="Where the hub listens.")]
 
 
 def verify(
@@ -28,7 +25,7 @@ def verify(
     ] = "",
 ) -> None:
     """Say whether every chain of decisions holds; exit 1 and name the first bad record of one that does not."""
-    verdict = _ask(httpx.Request("GET", f"{hub}/api/ledger/verify")) if not store else _verify_store(store)
+    verdict = ask(httpx.Request("GET", f"{hub}/api/ledger/verify")) if not store else _verify_store(store)
     for chain in verdict["chains"]:
         mark = "[red]broken[/]" if chain["wrong"] else "[green]holds[/]"
         lives = f", {chain['lives']} lives of its store" if chain["lives"] > 1 else ""
@@ -50,24 +47,8 @@ def forget(
 ) -> None:
     """Erase everything personal of a customer, at the hub and in the vans; records and figures stay."""
     url = f"{hub}/api/customers/{quote(customer, safe='')}/forget"
-    done = _ask(httpx.Request("POST", url, json={"by": by, "even_open": even_open}))
+    done = ask(httpx.Request("POST", url, json={"by": by, "even_open": even_open}))
     console.print(f"[green]forgotten[/], with {len(done['orders'])} orders; on record as {done['decision_id']}")
-
-
-def _ask(request: httpx.Request) -> Any:
-    try:
-        with httpx.Client(timeout=PATIENCE_S) as http:
-            answer = http.send(request)
-    except httpx.HTTPError as away:
-        where = f"{request.url.scheme}://{request.url.netloc.decode()}"
-        raise _refusal(f"no hub answers at {where}: {away}; start it or give --hub") from None
-    if answer.is_success:
-        return answer.json()
-    try:
-        detail = answer.json()["detail"]
-    except (ValueError, KeyError, TypeError):
-        detail = f"the hub answered {answer.status_code}"
-    raise _refusal(str(detail))
 
 
 def _verify_store(store: str) -> Any:

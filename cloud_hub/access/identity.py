@@ -29,7 +29,7 @@ def now_ms() -> int:
 
 
 class Identity:
-    """Knows whom to believe. Any thread asks; a key is read from the store each time, so one revoked is dead at once."""
+    """Knows whom to believe. Any thread asks; a key is read from the store each time, so a revoked one is dead."""
 
     def __init__(self, setting: AccessSetting, store: HubStore, secret: bytes, provider: Provider | None) -> None:
         self.setting = setting

@@ -85,7 +85,8 @@ class Provider:
         except httpx.HTTPError as away:
             raise ProviderAway(f"{self.setting.issuer} does not answer: {type(away).__name__}") from None
         except Exception as refused:  # noqa: BLE001 - authlib raises what the provider said, in many classes.
-            found = f"the provider did not take the code ({type(refused).__name__})"
+            why = str(getattr(refused, "error", "") or type(refused).__name__)[:60]
+            found = f"the provider did not take the code ({why})"
             raise NotBelieved("code", f"{found}: sign in again") from None
         id_token = token.get("id_token") if isinstance(token, dict) else None
         if not isinstance(id_token, str):
@@ -155,6 +156,8 @@ class Provider:
     def _client(self, redirect: str) -> Any:
         with warnings.catch_warnings():
             # authlib would rather have another HTTP library than the one the hub has.
+            import authlib.deprecate  # type: ignore[import-untyped]  # as below; it sets filters of its own.
+
             warnings.simplefilter("ignore")
             from authlib.integrations.httpx_client import (  # type: ignore[import-untyped]  # it brings no types.
                 OAuth2Client,

@@ -50,10 +50,10 @@ def make_first_key(setting: AccessSetting, ask: Callable[[Any], Any]) -> None:
     def show(done: Any) -> None:
         answer = done.result()
         if answer is not None and answer.is_done:
-            print(
+            sys.stderr.write(
                 f"The first admin key, shown this once and kept nowhere: {key}\n"
-                "Put it into WAYWARDEN_KEY for `waywarden keys`, or sign in with it at /sign-in.",
-                file=sys.stderr, flush=True,
-            )  # fmt: skip
+                "Put it into WAYWARDEN_KEY for `waywarden keys`, or sign in with it at /sign-in.\n"
+            )
+            sys.stderr.flush()
 
     ask(KeyAsked(record, "the hub's first start", is_first=True)).add_done_callback(show)

@@ -121,7 +121,7 @@ def access_pages(desk: Desk, picture: Picture) -> APIRouter:
         return await run_in_threadpool(_by_key, desk, request, form)
 
     @router.post("/sign-out", include_in_schema=False)
-    def out(request: Request) -> Response:
+    def out() -> Response:
         who = asking()
         if who is not None and who.kind == "session":
             desk.answer(KeyRevokeAsked(who.key_id, who.name, now_ms()))

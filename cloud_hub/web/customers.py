@@ -5,10 +5,11 @@ from typing import Annotated, Any
 import msgspec
 from fastapi import APIRouter, Body, Path, Query
 
-from cloud_hub.access.asking import hand
+from cloud_hub.access.asking import hand, sight
 from cloud_hub.contact_rows import LONGEST_NAME, email_in, phone_in
 from cloud_hub.contacts import LONGEST_AT_THE_DOOR, Channel, Customer, Language, NoticeKind, Wishes
 from cloud_hub.events import CustomerSaid, OptOutSaid, Receipt
+from cloud_hub.fleet import Order
 from cloud_hub.links import PATH, LinkExpired, LinkWrong
 from cloud_hub.web.desk import Desk
 from cloud_hub.web.forms import Json, found, missing, read
@@ -52,8 +53,8 @@ def customers_pages(desk: Desk, picture: Picture) -> APIRouter:
     def put(ref: Reference, said: Annotated[dict[str, Any], Body(examples=[CUSTOMER_EXAMPLE])]) -> Json:
         asked = read(said, _CustomerIn)
         known = _checked(ref, asked, desk.settings.notices.language, desk.settings.notices.country_code)
-        is_kept = picture.whole.one("customers", ref, Customer) is not None
-        if is_kept and picture.one("customers", ref, Customer) is None:
+        bound = sight()
+        if bound is not None and not bound.sees_customer(ref) and _is_anybodys(picture.whole, ref):
             raise Problem(404, f"customer '{ref}' is unknown")
         desk.answer(CustomerSaid(known, hand(asked.by)))
         return Json(known, headers={"Cache-Control": "no-store"})
@@ -126,6 +127,13 @@ def _checked(ref: str, said: _CustomerIn, language: Language, country_code: str)
         ref, said.name.strip(), email, phone, said.language or language, tuple(dict.fromkeys(said.consents)),
         tuple(dict.fromkeys(said.opted_out)), said.wishes, tuple(dict.fromkeys(said.opted_out_channels)),
     )  # fmt: skip
+
+
+def _is_anybodys(picture: Picture, ref: str) -> bool:
+    """Whether the book or an order knows this reference."""
+    if picture.one("customers", ref, Customer) is not None:
+        return True
+    return any((order.customer_ref or key) == ref for key, order in picture.all("orders", Order).items())
 
 
 def _order_of(desk: Desk, token: str) -> OrderId:
