@@ -86,6 +86,7 @@ from shared.quantities import EpochMs
 from shared.routes import BadRoute
 from shared.steps import ClockFound, Consequences, Envelope, JobFailed, LinkDown, LinkUp, Now, Row, Saved, Wake
 from shared.streams import Take
+from shared.wire import Heading
 
 FORESEE_EVERY_MS = 60_000
 """A prediction costs a few milliseconds of a small processor; once a minute is seldom enough and follows any delay."""
@@ -359,6 +360,8 @@ class AgentCore:
     # Commands.
 
     def _take_command(self, numbered: Numbered) -> None:
+        if self._is_of_a_former_hub(numbered):
+            return
         take, rows = self._uplink.take(numbered, numbered.after)
         self._out.rows += rows
         if take is not Take.NEW:
@@ -390,9 +393,18 @@ class AgentCore:
                 self.refused["NotACommand"] += 1
         self._pass_on()
 
+    def _is_of_a_former_hub(self, command: Numbered | Heading) -> bool:
+        """An old command, rightly signed, said again by whoever kept it must not retire the hub that acts now."""
+        if command.epoch >= self._chain.books.epoch or not self._uplink.would_retire(command):
+            return False
+        self.refused["EpochOver"] += 1
+        return True
+
     def _take_dead_letter(self, letter: DeadLetter) -> None:
         heading = letter.heading
-        take, rows = self._uplink.take(heading)
+        if self._is_of_a_former_hub(heading):
+            return
+        take, rows = self._uplink.take(heading, heading.after)
         self.refused["StreamUnknown" if take is None else "CommandUnknown"] += 1
         if take is Take.NEW:
             kept = Row("dead_letters", f"{heading.boot}/{heading.seq}", letter.why.encode())

@@ -42,12 +42,14 @@ class TelemetryPlace(msgspec.Struct, frozen=True):
 
 
 class Heading(msgspec.Struct, frozen=True):
-    """Whose message this is and where in its stream it stands, whatever it says."""
+    """Whose message this is and where in its stream it stands, whatever it says; as in `Numbered`."""
 
     sender: AgentId
     boot: str
     stream: str
     seq: int
+    epoch: int = 0
+    after: int = 0
 
 
 T = TypeVar("T")

@@ -12,6 +12,7 @@ from shared.messages import (
     Decided,
     EstimatesMoved,
     HeadingTo,
+    Numbered,
     PlanPushed,
     PlanRefused,
     PlanTaken,
@@ -22,6 +23,7 @@ from shared.messages import (
 )
 from shared.quantities import EpochMs, TimeWindow
 from shared.steps import LinkDown
+from shared.topics import HUB
 from shared.work import Outcome, StopId
 from tests.agents import MINUTE_MS, MORNING_MS, Rig, place, plan_of, row_of_houses, stop
 
@@ -373,3 +375,21 @@ def test_numbers_go_on_over_a_restart() -> None:
     again = rig.restarted()
     again.step()
     assert again.seqs[0] == rig.seqs[-1] + 1
+
+
+def test_an_old_command_replayed_from_a_hubs_former_life_does_not_retire_the_one_that_acts() -> None:
+    rig = Rig()
+    rig.push(plan_of(row_of_houses()), epoch=7)
+    old = PlanPushed(plan_of(row_of_houses(), version=9), EpochMs(rig.now_ms + 60 * MINUTE_MS))
+    rig.step(Numbered(HUB, "hub-0", "commands", 1, EpochMs(rig.now_ms), 6, old))
+    assert rig.core.refused["EpochOver"] == 1
+    rig.push(plan_of(row_of_houses(), version=2), epoch=7)
+    assert [taken.plan_version for taken in rig.events(PlanTaken)] == [1, 2]
+
+
+def test_a_hub_restored_from_a_backup_is_heard_from_its_first_command() -> None:
+    rig = Rig()
+    rig.push(plan_of(row_of_houses()), epoch=7)
+    pushed = PlanPushed(plan_of(row_of_houses(), version=2), EpochMs(rig.now_ms + 60 * MINUTE_MS))
+    rig.step(Numbered(HUB, "hub-restored", "commands", 41, EpochMs(rig.now_ms), 8, pushed, None, 40))
+    assert [taken.plan_version for taken in rig.events(PlanTaken)] == [1, 2]

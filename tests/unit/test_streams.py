@@ -214,3 +214,24 @@ def test_a_sender_tells_the_lowest_number_it_keeps() -> None:
     assert outbox.unacked == 2
     outbox.acked(Ack(VAN, "a1", "events", 2))
     assert outbox.unacked == 3
+
+
+def test_an_ack_that_knows_less_than_another_takes_nothing_back() -> None:
+    outbox = sender()
+    for _ in range(5):
+        outbox.say(written)
+    outbox.acked(Ack(VAN, "a1", "events", 2, (4,)))
+    outbox.acked(Ack(VAN, "a1", "events", 0, (5,)))
+    assert outbox.due(0) == [b"message 3"]
+
+
+def test_what_is_held_back_is_kept_numbered_and_not_due() -> None:
+    outbox = sender()
+    for _ in range(3):
+        outbox.say(written)
+    outbox.held_from = 2
+    assert outbox.due(0) == [b"message 1"]
+    outbox.acked(Ack(VAN, "a1", "events", 1))
+    assert outbox.due_at(0) is None
+    outbox.held_from = None
+    assert outbox.due(0) == [b"message 2", b"message 3"]
