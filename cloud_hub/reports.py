@@ -174,6 +174,8 @@ class Reports:
             record = self._memory.agents.get(numbered.sender)
             if record is None or numbered.sender != event.letter.sender:
                 raise NotActedOn(f"{numbered.sender} is no agent of ours")
+            if not 0 <= numbered.said_ms < 1 << 53:
+                raise NotActedOn(f"it was said at {numbered.said_ms}, expected epoch milliseconds")
             outdated = why_outdated(numbered, record.last_event_ms)
             if outdated or self._breaks_the_chain(numbered):
                 raise NotActedOn(outdated or "the record of its decisions has gone on without it: settle it")
