@@ -265,18 +265,18 @@ def run(asked: argparse.Namespace) -> None:
     gap_s = SAMPLES / asked.rate if asked.rate else 0.0
     next_s = began_s
     while now_s < drained_by_s:
-        is_over = now_s >= ends_s or bool(asked.messages and fleet.made >= asked.messages)
+        is_over = now_s >= ends_s or fleet.made == asked.messages > 0
         if is_over and not any(agent.waiting for agent in agents):
             break
         if not is_over and asked.rate:
-            while next_s <= now_s:
+            while next_s <= now_s and not fleet.made == asked.messages > 0:
                 agents[turns % len(agents)].say_next(now_s)
                 turns += 1
                 next_s += gap_s
         elif not is_over:
             for agent in agents:
                 for _ in range(MOST_AT_ONCE):
-                    if not agent.has_room:
+                    if not agent.has_room or fleet.made == asked.messages > 0:
                         break
                     agent.say_next(now_s)
         if now_s - again_s > 0.05:
