@@ -264,11 +264,14 @@ class Round:
     def forget(self, said: PersonForgotten, at: Moment) -> None:
         """Erase what is personal about these stops, of the one under way once the van has left it.
 
-        Stops still to come are not visited any more: nobody knows for whom.
+        Stops still to come are not visited any more: nobody knows for whom. What is not known here any more was in a plan
+        that another replaced, and the store's log may hold that.
         """
         work = self._work
         if work is None:
             return
+        self._rows += [Row(forgetting.ROOM, stop_id, b"1") for stop_id in said.stop_ids]
+        self._forgotten |= dict.fromkeys(said.stop_ids)
         known = {*work.stops, *(stop.stop_id for stop in work.withdrawn), *self._visits} & set(said.stop_ids)
         to_come = tuple(s for s in self._day.shown if s in known and s != turns.under_way(self._day))
         if to_come:

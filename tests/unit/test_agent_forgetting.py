@@ -3,7 +3,9 @@
 import msgspec
 
 from edge_agent.dialogue import ObjectSaid, OutcomeSaid
-from shared.messages import Ack, AmendmentTaken, PersonForgotten, WorkAmended
+from shared.messages import Ack, AmendmentTaken, Numbered, PersonForgotten, WorkAmended
+from shared.quantities import EpochMs
+from shared.topics import HUB
 from shared.work import AgentId, Outcome, StopId
 from tests.agents import DEPOT, Rig, place, plan_of, row_of_houses, stop
 
@@ -146,3 +148,13 @@ def test_a_visit_that_the_newest_plan_has_no_more_is_forgotten_too() -> None:
     rig.hub(PersonForgotten((StopId("s1"),)))
     acked(rig)
     assert traces(rig) == []
+
+
+def test_the_store_is_told_to_erase_what_only_its_log_may_still_hold() -> None:
+    # Simulation seed 76: another plan had taken the stop away, and its address lay in the write-ahead log for good.
+    rig = anna_rig()
+    rig.push(plan_of(row_of_houses(3)[1:], version=2))
+    made = rig.step(
+        Numbered(HUB, "hub-1", "commands", 3, EpochMs(rig.now_ms), 1, PersonForgotten((StopId("s1"),))),
+    )
+    assert "forgotten" in {row.room for row in made.rows}
