@@ -179,7 +179,7 @@ class Gate:
 
     def _note(self, asked: Asked, caller: Caller, status: int) -> None:
         about = asked.rule.about
-        of_whom = "*" if about == "*" else str(asked.params.get(about, "*"))
+        of_whom = "*" if about == "*" else self._access.identity.named(about, str(asked.params.get(about, "*")))
         self._access.journal.note(caller.subject, asked.route, of_whom, status)
 
     def _asked(self, scope: Scope) -> Asked:

@@ -94,7 +94,8 @@ def access_pages(desk: Desk, picture: Picture) -> APIRouter:
     @router.get(
         "/api/accesses",
         summary="Who read or changed personal data: when, by which route, about whom",
-        description="Newest first. A listing of all the caller may see is about `*`.",
+        description="Newest first. A listing of all the caller may see is about `*`. Customers are named by an HMAC of "
+        "their reference, which `about` is looked up by: whoever is forgotten leaves no name behind.",
     )
     def accesses(
         day: Annotated[str, Query(description="YYYY-MM-DD, in UTC; all days when absent", pattern="^[0-9-]*$")] = "",
@@ -103,8 +104,9 @@ def access_pages(desk: Desk, picture: Picture) -> APIRouter:
         most: Annotated[int, Query(ge=1, le=5000)] = 200,
     ) -> Json:
         kept = picture.all("accesses", Accessed, day[:10])
+        names = None if about is None else {about, identity.named("ref", about), identity.named("digest", about)}
         chosen = [
-            one for one in kept.values() if subject in (None, one.subject) and (about is None or one.about == about)
+            one for one in kept.values() if subject in (None, one.subject) and (names is None or one.about in names)
         ]
         chosen.sort(key=lambda one: one.at_ms, reverse=True)
         return Json(chosen[:most], headers={"Cache-Control": "no-store"})
