@@ -1,6 +1,6 @@
 """Whether every chain of decisions in a store still holds, record by record, and which is the first that does not."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 import msgspec
 
@@ -9,10 +9,13 @@ from shared.ledger import FIRST_LINK, Decision, first_broken
 from shared.topics import HUB
 from shared.work import AgentId
 
+DOES_NOT_FOLLOW = "it does not follow from the one before it: that one was changed or is missing"
+
 
 class ChainVerdict(msgspec.Struct, frozen=True):
     """One node's chain: how many of its records hold, and the first that does not, with what is wrong; "" when all
-    hold. `lives` counts the chains a node began: more than one when its store was replaced, which is on record.
+    hold. `lives` counts the chains a node began: more than one when its store was replaced, which is on record. `gaps`
+    counts where records are missing because the hub was restored from a backup, which is on record too.
     """
 
     node: AgentId
@@ -21,6 +24,7 @@ class ChainVerdict(msgspec.Struct, frozen=True):
     lives: int = 1
     first_bad: str = ""
     wrong: str = ""
+    gaps: int = 0
 
 
 class Verdict(msgspec.Struct, frozen=True):
@@ -34,9 +38,14 @@ def verified(kept: Iterable[bytes], chains: Mapping[str, Chain]) -> Verdict:
     """Judge every record of a store, given in the order of their numbers, against `chains`, which says how far each
     node's chain was followed. So a record that was changed, one that was taken out, and an end that was cut off are
     all found. Documents nobody can read are a bad record too.
+
+    A break is held against nobody that the hub's own chain names twice: `gap_found` of the node's messages, and
+    `chain_broken` before that very record, written when it came.
     """
     walks: dict[str, _Walk] = {}
     allowed: dict[str, int] = {}
+    with_gap: set[str] = set()
+    broken: set[tuple[str, ...]] = set()
     for document in kept:
         record = _read(document)
         if isinstance(record, str):
@@ -46,9 +55,14 @@ def verified(kept: Iterable[bytes], chains: Mapping[str, Chain]) -> Verdict:
         decision = walk.step(record)
         if decision is not None and record.node == HUB and decision.kind == "store_replaced":
             allowed.update({node: allowed.get(node, 0) + 1 for node in decision.about})
+        elif decision is not None and record.node == HUB and decision.kind == "gap_found":
+            with_gap.update(decision.about)
+        elif decision is not None and record.node == HUB and decision.kind == "chain_broken":
+            broken.add(decision.about)
     for node in chains:
         walks.setdefault(node, _Walk(AgentId(node)))
-    found = tuple(walks[node].verdict(chains.get(node), allowed.get(node, 0)) for node in sorted(walks))
+    explained = {about for about in broken if about[0] in with_gap}
+    found = tuple(walks[node].verdict(chains.get(node), allowed.get(node, 0), explained) for node in sorted(walks))
     return Verdict(all(not chain.wrong for chain in found), found)
 
 
@@ -63,6 +77,7 @@ class _Walk:
         self._lives = 1
         self._first_bad = ""
         self._wrong = ""
+        self._breaks: list[tuple[str, int]] = []
 
     def step(self, record: KeptDecision) -> Decision | None:
         """Judge the next record; None when it cannot be read."""
@@ -81,7 +96,10 @@ class _Walk:
         elif bytes(record.decision) != msgspec.json.encode(decision):
             self.stumble(named, "it holds more than a decision, or is written in another way than we write", True)
         elif first_broken((decision,), self._link) is not None:
-            self.stumble(named, "it does not follow from the one before it: that one was changed or is missing", True)
+            if not self._wrong:
+                self._breaks.append((named, self._holds))
+            if self._node == HUB:
+                self.stumble(named, DOES_NOT_FOLLOW, True)
         if not self._wrong:
             self._holds += 1
         self._link = decision.link()
@@ -93,8 +111,15 @@ class _Walk:
         if not self._wrong:
             self._first_bad, self._wrong = named, wrong
 
-    def verdict(self, chain: Chain | None, replaced: int) -> ChainVerdict:
-        """What became of it, given how far it was followed and how often its store is known to have been replaced."""
+    def verdict(self, chain: Chain | None, replaced: int, explained: Collection[tuple[str, ...]]) -> ChainVerdict:
+        """What became of it, given how far it was followed, how often its store is known to have been replaced, and
+        the breaks (node, record) that are known to be gaps.
+        """
+        for named, holds in self._breaks:
+            if (self._node, named) not in explained:
+                self._first_bad, self._wrong, self._holds = named, DOES_NOT_FOLLOW, holds
+                break
+        gaps = 0 if self._wrong else len(self._breaks)
         if not self._wrong and chain is not None and chain.count != self._records:
             self.stumble(f"record {self._records + 1}", f"{chain.count} were kept and {self._records} are here", True)
         elif not self._wrong and chain is not None and chain.count and chain.link != self._link:
@@ -103,7 +128,7 @@ class _Walk:
             self.stumble("record 1", "nothing says how far this chain was followed", True)
         elif not self._wrong and self._lives > 1 + replaced:
             self.stumble("a later record", "the chain begins anew and no record says that its store was replaced", True)
-        return ChainVerdict(self._node, self._records, self._holds, self._lives, self._first_bad, self._wrong)
+        return ChainVerdict(self._node, self._records, self._holds, self._lives, self._first_bad, self._wrong, gaps)
 
 
 _kept = msgspec.json.Decoder(KeptDecision)

@@ -29,7 +29,8 @@ def verify(
     for chain in verdict["chains"]:
         mark = "[red]broken[/]" if chain["wrong"] else "[green]holds[/]"
         lives = f", {chain['lives']} lives of its store" if chain["lives"] > 1 else ""
-        counts = f"{chain['holds']} of {chain['records']} records hold{lives}"
+        gaps = f", {chain['gaps']} gaps on record" if chain.get("gaps") else ""
+        counts = f"{chain['holds']} of {chain['records']} records hold{lives}{gaps}"
         console.print(f"{mark:>16}  {escape(chain['node'])}: {counts}", highlight=False)
         if chain["wrong"]:
             found = f"{chain['first_bad']}: {chain['wrong']}"

@@ -19,9 +19,10 @@ FORGET_EXAMPLE = {"by": "anna", "even_open": False}
 _VERIFIED_EXAMPLE = {
     "holds": False,
     "chains": [
-        {"node": "hub", "records": 312, "holds": 312, "lives": 1, "first_bad": "", "wrong": ""},
+        {"node": "hub", "records": 312, "holds": 312, "lives": 1, "first_bad": "", "wrong": "",
+         "gaps": 0},
         {"node": "van-1", "records": 40, "holds": 17, "lives": 1, "first_bad": "van-1/18",
-         "wrong": "it does not follow from the one before it: that one was changed or is missing"},
+         "wrong": "it does not follow from the one before it: that one was changed or is missing", "gaps": 0},
     ],
 }  # fmt: skip
 

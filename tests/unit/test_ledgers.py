@@ -54,6 +54,35 @@ def test_untouched_chains_hold() -> None:
     assert [(chain.node, chain.holds) for chain in verdict.chains] == [("hub", 6), ("van-1", 3)]
 
 
+def with_a_gap(hub_says: Sequence[tuple[str, tuple[str, ...]]]) -> ChainVerdict:
+    """The verdict on a van's six records of which the third is missing, given what the hub's chain says."""
+    van = kept("van-1")
+    whole = head(van)["van-1"]
+    del van[2]
+    van = [msgspec.structs.replace(record, number=number) for number, record in enumerate(van, 1)]
+    link, hub = FIRST_LINK, []
+    for number, (kind, about) in enumerate(hub_says, 1):
+        made = Decision(
+            f"hub-{number}", AgentId("hub"), kind, EpochMs(1), "W.", "y", (), (), 0, "", "", about, previous=link
+        )
+        link = made.link()
+        hub.append(KeptDecision(msgspec.Raw(msgspec.json.encode(made)), AgentId("hub"), number, True, EpochMs(0)))
+    chains = {"van-1": Chain(AgentId("van-1"), 5, whole.link), "hub": Chain(AgentId("hub"), len(hub), link)}
+    verdict = verified([msgspec.json.encode(record) for record in (*hub, *van)], chains)
+    assert verdict.chains[0].wrong == ""
+    return verdict.chains[1]
+
+
+def test_a_gap_of_a_restored_hub_is_held_against_nobody_when_its_chain_names_it() -> None:
+    gap, broken = ("gap_found", ("van-1",)), ("chain_broken", ("van-1", "van-1-4"))
+    verdict = with_a_gap([gap, broken])
+    assert (verdict.wrong, verdict.gaps, verdict.holds) == ("", 1, 5)
+    assert with_a_gap([broken]).first_bad == "van-1-4"
+    assert with_a_gap([gap]).first_bad == "van-1-4"
+    assert with_a_gap([gap, ("chain_broken", ("van-1", "van-1-5"))]).first_bad == "van-1-4"
+    assert with_a_gap([("gap_found", ("van-2",)), broken]).holds == 2
+
+
 @given(st.integers(0, 5))
 def test_a_changed_record_is_found(place: int) -> None:
     records = kept("hub")
