@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from edge_agent.__main__ import Door
+from edge_agent.machine import IngestBegan
 from edge_agent.sensing import Belief
 from edge_agent.store import SqliteStore
 from edge_agent.telemetry import ROOM as BATCHES
@@ -35,6 +36,8 @@ REGION = "main"
 SAMPLE_EVERY_MS = 10
 """Real milliseconds between two samples. They are dated 500 times as far apart, for the agent samples every 5 s."""
 SAMPLES_FASTER = 500
+OUTBOX_BYTES = 250_000
+"""So little that a cut of ten seconds makes telemetry be thinned."""
 HEARD, AUDIT = "heard", "audit"
 
 
@@ -77,8 +80,10 @@ class TalkerCore:
         made = Consequences()
         before = self.said
         for event in events:
-            self._take(event, made)
+            self._take(event, now, made)
         self._talk(now, made)
+        while self._uplink.bytes_waiting > OUTBOX_BYTES and (rows := self._uplink.give_up_telemetry()):
+            made.rows += rows
         made.rows += self._uplink.hand_over_telemetry()
         made.envelopes += self._uplink.acknowledgement()
         if self.said != before:
@@ -96,19 +101,21 @@ class TalkerCore:
             waits += [round(self._next_event_ms), self._next_sample_ms]
         return Wake(None, min(waits, default=None))
 
-    def _take(self, event: Any, made: Consequences) -> None:
+    def _take(self, event: Any, now: Now, made: Consequences) -> None:
         match event:
             case Numbered():
-                take, rows = self._uplink.take(event)
+                take, rows = self._uplink.take(event, event.after)
                 made.rows += rows
                 if take is Take.NEW:
                     made.rows.append(Row(HEARD, f"{event.boot}/{event.seq:09d}", type(event.message).__name__.encode()))
             case Ack():
                 made.rows += self._uplink.acked(event)
             case Presence():
-                self._uplink.meet(event)
+                made.envelopes += self._uplink.meet(event, now.real_ms)
+            case IngestBegan():
+                self._uplink.hear_ingest()
             case LinkUp():
-                made.envelopes.append(self._uplink.go_up())
+                made.envelopes.append(self._uplink.go_up(now.real_ms))
             case LinkDown():
                 self._uplink.go_down()
             case "silence":
