@@ -18,7 +18,7 @@ PARTS = (
 
 
 def known_to(part: str) -> set[str]:
-    tree = ast.parse((FOLDER / f"{part}.py").read_text())
+    tree = ast.parse(next(FOLDER.rglob(f"{part}.py")).read_text())
     modules = {node.module or "" for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
     return {module.removeprefix("cloud_hub.") for module in modules if module.startswith("cloud_hub.")}
 
