@@ -21,7 +21,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -185,6 +185,12 @@ class Generator:
         if found is None:
             raise RuntimeError(f"the generator did not say '{what}' within {patience_s:.0f} s: {self.said[-1:]}")
         return found
+
+    def wait_until(self, claim: Callable[[dict[str, Any]], bool], patience_s: float = 60.0) -> None:
+        """Return when the last thing it said is so."""
+        with self._changed:
+            if not self._changed.wait_for(lambda: bool(self.said) and claim(self.said[-1]), patience_s):
+                raise RuntimeError(f"in vain for {patience_s:.0f} s: {self.said[-1:]}")
 
     def acked_at(self, at_s: float) -> float:
         """Batches acknowledged by then, between what it said before and after."""
