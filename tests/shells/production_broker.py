@@ -22,7 +22,7 @@ from shared.tls import Tls
 from tests.needs import needs
 
 PATIENCE_S = 10.0
-SILENCE_S = 0.3
+SILENCE_S = 0.15
 REGION = "main"
 
 
