@@ -23,7 +23,7 @@ class Identity(msgspec.Struct, frozen=True):
     zone: tzinfo = UTC
     clock_speed: float = 1.0
     is_dated: bool = True
-    outbox_bytes: int = 8_000_000
+    outbox_bytes: int = 5_000_000
 
 
 class DeadLetter(msgspec.Struct, frozen=True):

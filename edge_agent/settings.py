@@ -51,7 +51,7 @@ class AgentSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     scanner: str = ""
     models: str = ""
     time_zone: str = "UTC"
-    outbox_mb: Annotated[int, msgspec.Meta(ge=1, le=1_000)] = 8
+    outbox_mb: Annotated[int, msgspec.Meta(ge=1, le=1_000)] = 5
     clock: Literal["auto", "unknown_at_start"] = "auto"
 
 

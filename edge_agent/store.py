@@ -206,6 +206,8 @@ def _checked(path: Path) -> sqlite3.Connection:
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")
         db.execute("PRAGMA secure_delete = ON")
+        # What is read is read once, at the start: pages in memory serve nobody (a fifth of SQLite's usual 2 MB).
+        db.execute("PRAGMA cache_size = -400")
         found = db.execute("PRAGMA quick_check(1)").fetchone()[0]
         if found != "ok":
             raise sqlite3.DatabaseError(found)
