@@ -13,6 +13,7 @@ import hashlib
 import os
 import sqlite3
 import struct
+import time
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -28,6 +29,7 @@ from cloud_hub.post import restored
 from cloud_hub.storage import (
     ARCHIVES,
     HALF_RESTORED,
+    LEASE_S,
     ROOMS,
     HubStore,
     LedgerRow,
@@ -52,6 +54,9 @@ would be needed to pass it.
 
 UNFINISHED = Row("restores", "unfinished", b"{}")
 """In a store while it is being restored: no hub may work on it."""
+
+GROWING = (".sqlite", ".crl")
+"""Files of an authority to which is only ever added."""
 
 ALL_LETTERS = 1_000_000_000
 
@@ -167,8 +172,8 @@ def restore(file: Path, url: str, now_ms: int, tell: Tell) -> Manifest:
         )
     store, telemetry = open_stores(url, 0.0)
     try:
-        if not store.act("", f"restore of {file.name}"):
-            raise NotRestored(f"a hub acts on store {shown_url(url)}: stop it, or give an empty store")
+        _must_be_empty(url, store, telemetry)
+        _act(url, store, f"restore of {file.name}")
         _must_be_empty(url, store, telemetry)
         with _opened(file) as archive:
             _bring_back(archive, manifest, store, telemetry, now_ms, tell)
@@ -179,17 +184,17 @@ def restore(file: Path, url: str, now_ms: int, tell: Tell) -> Manifest:
 
 
 def restored_files(file: Path, wanted: Mapping[str, Path]) -> list[Path]:
-    """Write the key files of an archive to where they belong, each readable for its owner alone; those written. Files
-    that are there already and the same are left alone.
+    """Write the key files of an archive to where they belong, each readable for its owner alone; those written. A
+    register or a list of revocations that is there already is kept: it knows what the backup cannot.
 
-    Raises NotRestored, before anything is written, when one is there and differs.
+    Raises NotRestored, before anything is written, when a key or certificate is there and differs.
     """
     with _opened(file) as archive:
         held = {name: archive.read(f"files/{name}") for name in _manifest(file, archive).files}
     missing = {path: held[name] for name, path in wanted.items() if name in held}
     for path, content in list(missing.items()):
         if path.exists():
-            if path.read_bytes() != content:
+            if path.suffix not in GROWING and path.read_bytes() != content:
                 raise NotRestored(f"{path} is there already and differs from the archive's: move it away")
             del missing[path]
     for path, content in missing.items():
@@ -340,6 +345,15 @@ def _wrong(archive: zipfile.ZipFile, part: Part, tell: Tell) -> str:
 
 
 # Restoring.
+
+
+def _act(url: str, store: HubStore, holder: str) -> None:
+    """Keep every hub away. A lease that nobody prolongs is waited for."""
+    deadline = time.monotonic() + LEASE_S + 0.5
+    while not store.act("", holder):
+        if time.monotonic() > deadline:
+            raise NotRestored(f"a hub acts on store {shown_url(url)}: stop it, or give an empty store")
+        time.sleep(0.1)
 
 
 def _must_be_empty(url: str, store: HubStore, telemetry: TelemetryStore) -> None:

@@ -318,8 +318,18 @@ def test_a_store_a_hub_acts_on_is_not_restored_into(kind: str, stores: Stores, t
     url = stores.new(kind)
     hub = open_hub_store(url)
     assert hub.act("main", "the hub")
+    is_over = threading.Event()
+
+    def live() -> None:
+        while not is_over.wait(0.5):
+            assert hub.renew()
+
+    living = threading.Thread(target=live)
+    living.start()
     with pytest.raises(NotRestored, match="a hub acts on store"):
         restore(tmp_path / "archive", url, NOW_MS, silent)
+    is_over.set()
+    living.join()
     hub.close()
 
 
@@ -365,7 +375,7 @@ def run(*words: str) -> tuple[int, str]:
 @pytest.fixture
 def settings(tmp_path: Path, stores: Stores) -> Path:
     """The settings of a hub with a store and keys."""
-    for name in ("hub.key", "authority/ca.key", "authority/ca.crt"):
+    for name in ("hub.key", "authority/ca.key", "authority/ca.crl"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text(f"secret of {name}")
     file = tmp_path / "hub.toml"
@@ -382,7 +392,7 @@ def test_the_commands_take_a_hub_with_its_keys_to_another_machine(
 ) -> None:
     code, said = run("backup", str(tmp_path / "a"), "--settings", str(settings))
     assert code == 0, said
-    assert "secrets (authority/ca.crt, authority/ca.key, hub.key): who has it can give orders" in said
+    assert "secrets (authority/ca.crl, authority/ca.key, hub.key): who has it can give orders" in said
     assert run("restore", str(tmp_path / "a"), "--check")[0] == 0
     for name in ("hub.key", "authority/ca.key"):
         (tmp_path / name).unlink()
@@ -391,6 +401,9 @@ def test_the_commands_take_a_hub_with_its_keys_to_another_machine(
     assert code == 0, said
     assert (tmp_path / "hub.key").read_text() == "secret of hub.key"
     assert stat.S_IMODE((tmp_path / "authority" / "ca.key").stat().st_mode) == 0o600
+    (tmp_path / "authority" / "ca.crl").write_text("a later one")
+    assert run("restore", str(tmp_path / "a"), "--settings", str(settings), "--store", stores.new())[0] == 0
+    assert (tmp_path / "authority" / "ca.crl").read_text() == "a later one"
     (tmp_path / "hub.key").write_text("another")
     code, said = run("restore", str(tmp_path / "a"), "--settings", str(settings), "--store", stores.new())
     assert code == 2

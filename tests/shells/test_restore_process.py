@@ -33,7 +33,8 @@ def test_a_hub_that_was_lost_goes_on_from_a_backup_with_its_agents(
 ) -> None:
     lost = tmp_path / "lost"
     lost.mkdir()
-    hub = HubProcess(stack, broker_port, lost, vans=2)
+    authority = f'[authority]\nfolder = "{lost / "authority"}"\n'
+    hub = HubProcess(stack, broker_port, lost, vans=2, more=authority)
     with StandInAgent(hub, "van-1") as van:
         hub.plan_day(some_orders(12))
         mine = [stop.order_id for stop in van.wait_plan().stops]
@@ -50,7 +51,7 @@ def test_a_hub_that_was_lost_goes_on_from_a_backup_with_its_agents(
         van.wait_acked()
         hub.kill()
         for file in lost.iterdir():
-            if "hub.db" in file.name or "telemetry" in file.name:
+            if file.name.startswith("hub") and file.name != "hub.toml":
                 file.unlink()
         found = fresh_database()
         hub.settings.write_text(hub.settings.read_text().replace(f"sqlite:///{lost / 'hub.db'}", found))
