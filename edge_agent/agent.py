@@ -94,7 +94,7 @@ FORESEE_BEFORE_MS = 1_800_000
 """Before departure there is nothing to learn from looking more than half an hour ahead."""
 DEVIATION_AT_MOST_EVERY_MS = 15_000
 TIME_BACK_MS = 60_000
-"""A clock that tells less than the last instant we remember is wrong (a receiver after a rollover of its weeks)."""
+"""A receiver that tells less than the last instant we remember is wrong (its count of weeks has begun anew)."""
 REMEMBER_EVERY_MS = 60_000
 """How often the last place and the metres driven are committed."""
 
@@ -297,10 +297,12 @@ class AgentCore:
         self._round.is_dated = False
 
     def _hear_time(self, told_ms: int, heard_ms: int, by: str) -> None:
-        """Somebody says what time it is; before what we remember it cannot be, and who says so is not believed."""
+        """Somebody says what time it is. Satellites are not believed that say less than what we remember; the hub is,
+        for what we remember may have been wrong.
+        """
         if self._undated is None or self._is_told_time:
             return
-        if told_ms < self._undated.since_ms - TIME_BACK_MS:
+        if by == "gnss" and told_ms < self._undated.since_ms - TIME_BACK_MS:
             self.refused["TimeBeforeMemory"] += 1
             return
         self._is_told_time = True

@@ -182,6 +182,17 @@ def test_a_receiver_that_tells_a_time_before_what_is_remembered_is_not_believed(
     assert van.core.refused["TimeBeforeMemory"] > 0
 
 
+def test_the_hub_is_believed_even_when_the_store_remembers_a_wrong_future() -> None:
+    van = at_work()
+    van.drives_and_delivers()
+    delivered_ms = van.now_ms
+    van.step(LinkUp())
+    van.hub(TimeTold(van.presence.asks_time, EpochMs(van.now_ms - OFF_MS)))
+    visited = next(numbered for numbered in van.outbox if isinstance(numbered.message, Visited))
+    assert visited.said_ms == delivered_ms - OFF_MS
+    assert van.again(is_dated=True).core.durable() == van.core.durable()
+
+
 def test_no_start_by_time_is_judged_on_an_unknown_clock() -> None:
     van = at_work()
     window = van.plan.stops[0].slot
