@@ -39,7 +39,7 @@ from cloud_hub.ingest import ingest
 from cloud_hub.jobs import Jobs
 from cloud_hub.links import PURPOSE as LINKS
 from cloud_hub.links import Links
-from cloud_hub.metrics import Counts, commit_seconds, metrics_page, registry_of
+from cloud_hub.metrics import Counts, commit_seconds, metrics_page, registry_of, store_levels
 from cloud_hub.notices import Notifier
 from cloud_hub.roads import Roads
 from cloud_hub.settings import (
@@ -191,7 +191,7 @@ class Hub:
             is_shared=is_postgres(settings.store), tls=tls_of(settings),
         )  # fmt: skip
         self._thread = threading.Thread(target=self._run_core, name="core", daemon=True)
-        self._registry.register(self._counts(lease))
+        self._registry.register(self._counts(lease, store, telemetry))
         self._access = open_access(
             settings.access, self._provider, store, self._signer.secret_for(SESSIONS), self._runner.ask, self._registry
         )
@@ -289,7 +289,7 @@ class Hub:
             return f"the broker at {self.settings.broker} is out of reach"
         return ""
 
-    def _counts(self, lease: Lease) -> Counts:
+    def _counts(self, lease: Lease, store: HubStore, telemetry: TelemetryStore) -> Counts:
         return Counts(
             {
                 "events": ("What the core took and made of it.", self._core.counts),
@@ -306,6 +306,7 @@ class Hub:
                 "lease_age_seconds": (
                     "How long ago the right to act was confirmed.", lambda: {self.settings.region: lease.age_s}
                 ),
+                **store_levels(store, telemetry),
             },
         )  # fmt: skip
 

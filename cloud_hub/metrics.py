@@ -1,8 +1,12 @@
 """What the hub counts, as Prometheus reads it."""
 
+import math
+import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 
+import msgspec
 from prometheus_client import CONTENT_TYPE_LATEST, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
 from prometheus_client.exposition import generate_latest
@@ -10,6 +14,15 @@ from prometheus_client.metrics_core import Metric
 from prometheus_client.registry import Collector, CollectorRegistry
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
+
+from cloud_hub.fleet import DeadLetter
+from cloud_hub.storage import HubStore, TelemetryStore
+from shared.logs import log, told
+
+LOOK_EVERY_S = 30.0
+
+MOST_LETTERS = 10_000
+"""Dead letters of telemetry that are counted."""
 
 COMMIT_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5)
 """Bounds of the histogram of commits: a local disk takes some milliseconds, a database in another house some tens."""
@@ -41,6 +54,29 @@ class Counts(Collector):
             yield gauge
 
 
+class Looked:
+    """Levels that take a look into the database: looked up at most so often, for whoever asks more often."""
+
+    def __init__(self, look: Callable[[], Mapping[str, float]], every_s: float = LOOK_EVERY_S) -> None:
+        """What `look` raises leaves the levels as they were last."""
+        self._look = look
+        self._every_s = every_s
+        self._levels: Mapping[str, float] = {}
+        self._looked_s = -math.inf
+        self._lock = threading.Lock()
+
+    def __call__(self) -> Mapping[str, float]:
+        """The levels by label value."""
+        with self._lock:
+            if time.monotonic() - self._looked_s >= self._every_s:
+                self._looked_s = time.monotonic()
+                try:
+                    self._levels = self._look()
+                except Exception as away:  # noqa: BLE001 - a page of figures must not fail with one of them.
+                    log("metrics_look_failed", error=told(away), then="the last figures are shown")
+            return self._levels
+
+
 def registry_of(counts: Counts) -> CollectorRegistry:
     """A registry with these counts and nothing else."""
     registry = CollectorRegistry()
@@ -62,3 +98,30 @@ def metrics_page(registry: CollectorRegistry) -> ASGIApp:
         await Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)(scope, receive, send)
 
     return page
+
+
+def store_levels(
+    store: HubStore, telemetry: TelemetryStore
+) -> dict[str, tuple[str, Callable[[], Mapping[str, float]]]]:
+    """Gauges of what lies in the stores, each looked up at most every LOOK_EVERY_S."""
+    return {
+        "dead_letters": (
+            "Dead letters by what people made of them; those of telemetry wait for nobody.",
+            Looked(lambda: _letters(store, telemetry)),
+        ),
+        "gaps": (
+            "Gaps in the streams of agents, by agent.",
+            Looked(lambda: Counter(key.partition("/")[0] for key, _ in store.documents("gaps"))),
+        ),
+        "store_failures": (
+            "Background work of the database that failed.",
+            Looked(lambda: dict.fromkeys(telemetry.failures(), 1.0)),
+        ),
+        "store_notices": ("What the database lacks.", Looked(lambda: dict.fromkeys(telemetry.notices(), 1.0))),
+    }
+
+
+def _letters(store: HubStore, telemetry: TelemetryStore) -> dict[str, float]:
+    letters = (msgspec.json.decode(letter, type=DeadLetter) for _, letter in store.documents("dead_letters"))
+    levels: dict[str, float] = {"waiting": 0.0, **Counter(letter.state for letter in letters)}
+    return levels | {"telemetry": float(len(telemetry.dead_letters(MOST_LETTERS)))}

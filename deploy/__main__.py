@@ -8,7 +8,7 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from deploy import access_commands, backup_commands, enrol_commands, map_command, privacy_commands
+from deploy import access_commands, backup_commands, enrol_commands, letter_commands, map_command, privacy_commands
 
 app = typer.Typer(
     name="waywarden",
@@ -19,6 +19,7 @@ app = typer.Typer(
 )
 app.add_typer(map_command.app, name="map", help="Turn OpenStreetMap extracts into city bundles.")
 app.add_typer(access_commands.app, name="keys", help="Keys of the hub's HTTP interface.")
+app.add_typer(letter_commands.app, name="dead-letters", help="What agents said and came to nothing.")
 app.command()(access_commands.accesses)
 app.command()(privacy_commands.verify)
 app.command()(privacy_commands.forget)

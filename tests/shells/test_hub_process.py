@@ -8,10 +8,12 @@ from typing import Any, NamedTuple
 import httpx
 import numpy as np
 import pytest
+from typer.testing import CliRunner
 
 from cloud_hub.__main__ import Hub
 from cloud_hub.access.setting import AccessSetting
 from cloud_hub.settings import DepotSetting, HubSettings
+from deploy.__main__ import app as waywarden
 from deploy.stack import Stack
 from shared import topics, wire
 from shared.clock import Clock
@@ -185,8 +187,36 @@ def test_garbage_on_the_topics_is_counted_by_name_and_the_hub_lives(shop: Shop) 
         'events_total{what="refused.AgentUnknown"} 1.0',
         'events_total{what="dead_letters"} 2.0',
         'telemetry_refused_total{what="TelemetryGarbled"} 1.0',
+        'waywarden_hub_dead_letters{what="waiting"}',
+        'waywarden_hub_epoch{what="hub"} 1.0',
+        'waywarden_hub_acting{what="main"} 1.0',
+        'waywarden_hub_lease_age_seconds{what="main"}',
+        "waywarden_hub_commit_seconds_bucket",
     ):
         assert named in metrics
+
+
+def test_a_dead_letter_is_listed_whole_refused_with_its_reason_and_settled_once(shop: Shop) -> None:
+    hub = shop.hub
+    with StandInAgent(hub, "van-4", boot="boot-letters") as agent:
+        agent.say(ShiftChanged("begun"), Arrived(StopId("a stop nobody has sold")))
+        agent.wait_acked()
+    (letter,) = [one for one in hub.get("/api/dead-letters", state="waiting") if one["boot"] == "boot-letters"]
+    assert letter["payload"].startswith('{"sender":"van-4"')
+    assert letter["size"] == len(letter["payload"])
+    asked = f"/api/dead-letters/{letter['key']}"
+    refused = hub.http.post(f"{asked}/retry", json={"by": "anna"})
+    assert refused.status_code == 409
+    assert refused.json()["detail"].endswith("stop 'a stop nobody has sold' is unknown")
+    commands = CliRunner()
+    told = commands.invoke(waywarden, ["dead-letters", "list", "--hub", str(hub.http.base_url)])
+    assert letter["key"] in told.output.replace("\n", "")
+    done = commands.invoke(waywarden, ["dead-letters", "settle", letter["key"], "--hub", str(hub.http.base_url)])
+    assert (done.exit_code, "settled" in done.output) == (0, True)
+    again = commands.invoke(waywarden, ["dead-letters", "retry", letter["key"], "--hub", str(hub.http.base_url)])
+    assert (again.exit_code, "was settled before" in again.output) == (2, True)
+    assert hub.http.post("/api/dead-letters/nobody/x/events/1/retry").status_code == 404
+    assert letter["key"] not in [one["key"] for one in hub.get("/api/dead-letters", state="waiting")]
 
 
 def test_telemetry_is_taken_in_any_order_once_and_read_back_by_channel(mortal: HubProcess) -> None:
