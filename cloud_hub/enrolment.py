@@ -2,10 +2,9 @@
 
 import threading
 import time
-from pathlib import Path
 
-from cloud_hub.authority import Authority
-from cloud_hub.settings import HubSettings
+from cloud_hub.authority import Authority, AuthorityUnusable
+from cloud_hub.settings import HubSettings, authority_folder
 
 LOOK_S = 0.5
 """How long a revocation may go unnoticed at the hub's own door; the broker has ended the session long before."""
@@ -19,17 +18,19 @@ class Enrolment:
         self.agents_broker = settings.authority.broker
         """The broker as agents reach it; "" when the settings do not say."""
         self.hub_public_key = hub_public_key
-        self._folder = Path(settings.authority.folder)
+        self._folder = authority_folder(settings)
         self._lock = threading.Lock()
         self._authority: Authority | None = None
         self._revoked: frozenset[str] = frozenset()
         self._looked_s = -LOOK_S
         self._seen: tuple[int, int] | None = None
 
-    def authority(self) -> Authority:
-        """The authority of the settings' folder. Raises AuthorityUnusable."""
+    def authority(self, may_found: bool = False) -> Authority:
+        """The authority of the settings' folder, made only for who may. Raises AuthorityUnusable."""
         with self._lock:
             if self._authority is None:
+                if not may_found and not (self._folder / "ca.key").exists():
+                    raise AuthorityUnusable("nobody was ever invited to this hub: `waywarden enrol AGENT` does it")
                 self._authority = Authority(self._folder)
             return self._authority
 

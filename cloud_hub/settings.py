@@ -102,11 +102,11 @@ class HttpTlsSetting(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class AuthoritySetting(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Who vouches for agents: the authority's `folder`, and the `broker` agents are told when they are enrolled,
-    mqtts://HOST:PORT.
+    """Who vouches for agents: the authority's `folder` ("" for `authority` beside the hub's key), and the `broker` agents
+    are told when they are enrolled, mqtts://HOST:PORT.
     """
 
-    folder: str = "authority"
+    folder: str = ""
     broker: str = ""
 
 
@@ -191,6 +191,11 @@ def lockers_of(settings: HubSettings) -> tuple[Locker, ...]:
         Locker(locker.id, locker.name, Position(*locker.position), locker.most_litres, locker.capacity)
         for locker in settings.lockers
     )
+
+
+def authority_folder(settings: HubSettings) -> Path:
+    """Where the authority's keys, certificates and register lie."""
+    return Path(settings.authority.folder or Path(settings.key_file).with_name("authority"))
 
 
 def tls_of(settings: HubSettings) -> Tls | None:
@@ -299,8 +304,6 @@ def _tls_objections(settings: HubSettings) -> list[str]:
         found.append(str(wrong))
     if bool(settings.http_tls.certificate) != bool(settings.http_tls.key):
         found.append("[http_tls] names one of certificate and key, expected both or neither")
-    if not settings.authority.folder:
-        found.append("folder of [authority] is empty, expected a folder")
     return found
 
 

@@ -224,11 +224,11 @@ def end_session(settings: "HubSettings", agent: str, quiet_s: float = QUIET_S, p
 
 def _opened(settings: Path) -> "tuple[HubSettings, Authority]":
     from cloud_hub.authority import Authority, AuthorityUnusable
-    from cloud_hub.settings import read_hub_settings
+    from cloud_hub.settings import authority_folder, read_hub_settings
 
     try:
         read = read_hub_settings(settings)
-        return read, Authority(Path(read.authority.folder))
+        return read, Authority(authority_folder(read))
     except (SettingsWrong, AuthorityUnusable) as wrong:
         raise _refusal(str(wrong)) from None
 

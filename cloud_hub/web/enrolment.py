@@ -54,11 +54,11 @@ def enrolment_pages(desk: Desk, _: Picture) -> APIRouter:
     """How machines become agents."""
     router = APIRouter(tags=["enrolment"])
 
-    def authority() -> tuple[Enrolment, Authority]:
+    def authority(may_found: bool = False) -> tuple[Enrolment, Authority]:
         if desk.enrolment is None:
             raise Problem(503, "this hub enrols nobody: it was started without its authority")
         try:
-            return desk.enrolment, desk.enrolment.authority()
+            return desk.enrolment, desk.enrolment.authority(may_found)
         except AuthorityUnusable as wrong:
             raise Problem(503, str(wrong)) from None
 
@@ -98,9 +98,9 @@ def enrolment_pages(desk: Desk, _: Picture) -> APIRouter:
     )
     def invite(said: Annotated[dict[str, Any], Body(examples=[{"agent": "van-1"}])]) -> Json:
         asked = read(said, _Invite)
-        ours, known = authority()
-        if not ours.agents_broker:
+        if desk.enrolment is not None and not desk.enrolment.agents_broker:
             raise Problem(409, "no agent could be told its broker: set broker in [authority] of the hub's settings")
+        _, known = authority(may_found=True)
         try:
             made = known.invite(asked.agent, asked.life_s)
         except NameWrong as wrong:

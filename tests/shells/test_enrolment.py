@@ -18,7 +18,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from cloud_hub import certificates
-from cloud_hub.authority import AGENT_DAYS, DAY_S, Authority
+from cloud_hub.authority import AGENT_DAYS, DAY_S, Authority, AuthorityUnusable
 from cloud_hub.enrolment import Enrolment
 from cloud_hub.settings import AuthoritySetting, HubSettings
 from cloud_hub.web.desk import Desk
@@ -39,7 +39,7 @@ class HubOverTls:
     def __init__(self, folder: Path) -> None:
         settings = HubSettings(depots=(), authority=AuthoritySetting(str(folder / "authority"), BROKER))
         self.enrolment = Enrolment(settings, PUBLIC_KEY)
-        self.authority = self.enrolment.authority()
+        self.authority = self.enrolment.authority(may_found=True)
         certificate, key = self.authority.server("http", ["localhost", "127.0.0.1"])
         app = FastAPI()
         answer_with_problems(app)
@@ -283,6 +283,14 @@ def test_nonsense_is_refused_by_name(hub: HubOverTls, path: str, body: dict[str,
         answer = http.post(path, json=body)
     assert answer.status_code == status
     assert answer.json()["detail"]
+
+
+def test_a_hub_nobody_was_invited_to_makes_no_authority_for_who_asks(tmp_path: Path) -> None:
+    unused = Enrolment(HubSettings(depots=(), key_file=str(tmp_path / "hub.key")), PUBLIC_KEY)
+    with pytest.raises(AuthorityUnusable, match="waywarden enrol"):
+        unused.authority()
+    assert not unused.is_revoked("van-1")
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_authority_is_shown_to_anybody_by_its_fingerprint(hub: HubOverTls) -> None:
