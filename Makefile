@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: install demo test check bench clean
+.PHONY: install demo test check bench fuzz clean
 
 install: $(READY)
 
@@ -28,6 +28,10 @@ check: $(READY)
 
 bench: $(READY)
 	$(BIN)/python -m tests.bench $(BENCH)
+
+# Nonsense for minutes, at every door.
+fuzz: $(READY)
+	$(BIN)/python -m tests.fuzz.openapi $(FUZZ)
 
 clean:
 	rm -rf .venv run

@@ -90,6 +90,8 @@ MORE: Mapping[str, tuple[int, ...]] = {
     "POST /api/dead-letters/{key:path}/retry": (409,),
     "POST /api/dead-letters/{key:path}/settle": (409,),
     "PUT /api/customers/{ref}": (404,),
+    "GET /depots/{depot_id}": (404,),
+    "POST /api/enrolments": (409,),
     "POST /api/roads/closures": (404,),
     "DELETE /api/roads/closures": (404,),
     "GET /api/roads/ways": (404,),
@@ -99,6 +101,9 @@ MORE: Mapping[str, tuple[int, ...]] = {
     "GET /t/{token}": (404, 410),
 }
 """Errors a door has beside those every door has."""
+
+PAGES = frozenset({"GET /t/{token}/stop"})
+"""Doors a customer's browser opens, which is shown a page whatever happens."""
 
 
 def document(app: FastAPI, routes: Sequence[BaseRoute]) -> None:
@@ -164,8 +169,16 @@ def _complete(operation: dict[str, Any], route: str, rule: Rule, answer: Any) ->
             "description": WORDS[status] if described == "Validation Error" else described,
             "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
         }
-    if "404" in responses:
+    if route in PAGES:
+        for status in ("404", "410"):
+            responses[status]["content"] = {"text/html": {}}
+    elif "404" in responses:
         responses["404"]["content"] = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    for status, response in responses.items():
+        described = response.get("content", {}).get("application/json", {})
+        if status.startswith("2") and described.get("schema") == {"type": "string"}:
+            # What FastAPI takes every answer for that is written by no Pydantic model.
+            described["schema"] = {}
     if answer is not None:
         responses["200"].setdefault("content", {})["application/json"] = {"schema": answer}
 

@@ -47,6 +47,9 @@ def answer_with_problems(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     async def _http(request: Request, wrong: HTTPException) -> JSONResponse:
         detail = str(wrong.detail)
+        if wrong.status_code == 400:
+            # FastAPI's word for a body whose bytes are no UTF-8; whatever else is no JSON is a 422 of its own.
+            return problem_response(422, "the body cannot be read, expected JSON in UTF-8: send it so")
         if wrong.status_code == 404 and detail == "Not Found":
             detail = f"nothing is at {request.url.path[:200]}; /docs lists what is"
         if wrong.status_code == 405:

@@ -7,6 +7,7 @@ import pytest
 import typer
 
 from cloud_hub.__main__ import app as hub_app
+from cloud_hub.access.setting import AccessSetting, OidcSetting
 from cloud_hub.channels.sms import SmsSetting
 from cloud_hub.channels.smtp import EmailSetting
 from cloud_hub.channels.webhook import WebhookSetting
@@ -32,6 +33,7 @@ DOCS = Path(__file__).resolve().parents[2] / "docs"
     [
         AgentSettings, HubSettings, DepotSetting, VehicleSetting, Privacy, Rule, Pace, VanSettings, GnssFaults,
         TwinSettings, NoticeSetting, EmailSetting, SmsSetting, WebhookSetting, RedeliveryRule, LockerSetting, Costs,
+        AccessSetting, OidcSetting,
     ],
 )  # fmt: skip
 def test_every_setting_is_documented(kind: type[msgspec.Struct]) -> None:

@@ -1,0 +1,1 @@
+"""Long runs of nonsense against every door, each begun by `make fuzz`."""
