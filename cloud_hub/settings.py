@@ -102,8 +102,8 @@ class HttpTlsSetting(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class AuthoritySetting(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Who vouches for agents: the authority's `folder` ("" for `authority` beside the hub's key), and the `broker` agents
-    are told when they are enrolled, mqtts://HOST:PORT.
+    """Who vouches for agents: the authority's `folder` ("" for `authority` beside the hub's key), and the `broker`
+    agents are told when they are enrolled, mqtts://HOST:PORT.
     """
 
     folder: str = ""

@@ -97,6 +97,8 @@ def _key_files(hub: "HubSettings") -> dict[str, Path]:
     """The files a hub's identity and its agents' trust rest on, by the name each has in an archive; those that an
     archive may bring, too, whether they are there or not.
     """
+    from cloud_hub.settings import authority_folder
+
     named = {
         "hub.key": hub.key_file,
         "tls/ca": hub.tls.ca,
@@ -105,7 +107,7 @@ def _key_files(hub: "HubSettings") -> dict[str, Path]:
         "http/certificate": hub.http_tls.certificate,
         "http/key": hub.http_tls.key,
     }
-    authority = Path(hub.authority.folder)
+    authority = authority_folder(hub)
     kept = ("ca.crt", "ca.key", "ca.crl", "hub-ca.crt", "hub-ca.key", "hub-ca.crl", "register.sqlite")
     return {name: Path(path) for name, path in named.items() if path} | {
         f"authority/{name}": authority / name for name in kept
