@@ -206,6 +206,7 @@ class Hub:
         named = self._vehicles_to_name(store, telemetry)
         if named:
             self._runner.post(VehiclesSaid(named))
+        self._heard = telemetry.changes(feed.hear)
         if settings.ingest.own_lane:
             self._lane.open()
         self._link.open()
@@ -217,6 +218,7 @@ class Hub:
         self._stop.set()
         if self._is_acting:
             self._access.journal.close()
+            self._heard.close()
             self._link.publish(self._core.presence(False))
             # Each link takes up to a second to say goodbye.
             lane = threading.Thread(target=self._lane.close)

@@ -7,11 +7,19 @@ so.
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 
-from cloud_hub.storage import HubStore
+import msgspec
+
+from cloud_hub.storage import HubStore, ReadingsCame
 from cloud_hub.traces import SWEEP
 from shared.steps import Row, Saved
 
 SHOWN = frozenset({"agents", "stops", "estimates", "promises", "notices", "decisions", "roads", "orders"})
+READINGS = "readings"
+"""The event that says that an agent's readings came; rows of no room."""
+
+GATHER_S = 1.0
+"""Readings come in many commits a second; of each agent one event in this time is enough to look again."""
+
 MOST_WAITING = 2_000
 QUIET_S = 15.0
 """A comment goes out when nothing else did, so that neither side's network forgets the connection."""
@@ -24,6 +32,7 @@ class Feed:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._watchers: list[asyncio.Queue[Row]] = []
         self._forget: list[Callable[[], None]] = []
+        self._came: dict[str, tuple[int, int]] = {}
         self.lost = 0
         self.sequence = 0
 
@@ -43,6 +52,16 @@ class Feed:
         try:
             loop.call_soon_threadsafe(self._spread, shown)
         except RuntimeError:  # The loop has closed: nobody watches any more.
+            self._loop = None
+
+    def hear(self, came: Sequence[ReadingsCame]) -> None:
+        """Show that readings came. From any thread; does not wait."""
+        loop = self._loop
+        if loop is None or not self._watchers:
+            return
+        try:
+            loop.call_soon_threadsafe(self._gather, loop, came)
+        except RuntimeError:  # As in `publish`.
             self._loop = None
 
     async def watch(self, is_shown: Callable[[Row], bool] = lambda _: True) -> AsyncIterator[bytes]:
@@ -65,6 +84,22 @@ class Feed:
                     yield _sse(row)
         finally:
             self._watchers.remove(waiting)
+
+    def _gather(self, loop: asyncio.AbstractEventLoop, came: Sequence[ReadingsCame]) -> None:
+        if came and not self._came:
+            loop.call_later(GATHER_S, self._spread_readings)
+        for agent, to_ms, samples in came:
+            newest_ms, count = self._came.get(agent, (0, 0))
+            self._came[agent] = (max(newest_ms, to_ms), count + samples)
+
+    def _spread_readings(self) -> None:
+        came, self._came = self._came, {}
+        self._spread(
+            [
+                Row(READINGS, agent, msgspec.json.encode({"agent": agent, "to_ms": to_ms, "samples": samples}))
+                for agent, (to_ms, samples) in came.items()
+            ]
+        )
 
     def _spread(self, rows: list[Row]) -> None:
         for waiting in self._watchers:

@@ -1,8 +1,9 @@
 """The picture over HTTP: what is out there now, what was promised, decided and told, and why."""
 
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 from fastapi import APIRouter, Body, Query
@@ -14,6 +15,7 @@ from cloud_hub.events import NoticeState, WindowAsked
 from cloud_hub.fleet import AgentRecord
 from cloud_hub.storage import DecisionsAsked
 from cloud_hub.web.desk import Desk
+from cloud_hub.web.feed import READINGS
 from cloud_hub.web.forms import Json, found, missing, read
 from cloud_hub.web.picture import Picture
 from cloud_hub.web.problems import Problem
@@ -22,6 +24,9 @@ from shared.steps import Row
 from shared.work import AgentId, OrderId
 
 WINDOW_EXAMPLE = {"opens": "2026-11-23T12:00+02:00", "closes": "2026-11-23T13:30+02:00", "by": "anna"}
+
+LOOKED_FOR_S = 5.0
+"""How long a watcher is shown readings of the vehicles that were theirs."""
 
 
 def picture_pages(desk: Desk, picture: Picture) -> APIRouter:
@@ -88,25 +93,37 @@ def picture_pages(desk: Desk, picture: Picture) -> APIRouter:
     ) -> Json:
         return Json(picture.notices(state))
 
-    @router.get("/api/telemetry/{agent}", summary="An agent's readings", responses=missing("agent"))
+    @router.get(
+        "/api/telemetry/{agent}",
+        summary="An agent's readings",
+        description="Of one channel between two instants: as they were measured, or by the minute or hour with mean, "
+        "least, most and number of samples, at the instant a bucket begins. Positions are not summed.",
+        responses=missing("agent"),
+    )
     def telemetry(
         agent: str,
         channel: Annotated[str | None, Query(description="One channel; the newest value of each when absent")] = None,
         from_ms: Annotated[int, Query(alias="from", ge=0, le=1 << 53)] = 0,
         to_ms: Annotated[int, Query(alias="to", ge=0, le=1 << 53)] = 1 << 53,
         most: Annotated[int, Query(ge=1, le=100_000)] = 10_000,
+        per: Annotated[Literal["raw", "1min", "1h"], Query(description="Raw readings, or sums by so much")] = "raw",
     ) -> Json:
         found(picture.one("agents", agent, AgentRecord), f"agent '{agent[:80]}' is unknown")
         if channel is None:
             latest = desk.telemetry.latest(AgentId(agent))
             return Json({name: {"at_ms": at_ms, "value": value} for name, (at_ms, value) in latest.items()})
-        readings = desk.telemetry.read(AgentId(agent), channel, from_ms, to_ms, most)
-        return Json({"channel": channel, "at_ms": readings.at_ms.tolist(), "values": readings.values.tolist()})
+        if per == "raw":
+            readings = desk.telemetry.read(AgentId(agent), channel, from_ms, to_ms, most)
+            return Json({"channel": channel, "at_ms": readings.at_ms.tolist(), "values": readings.values.tolist()})
+        sums = desk.telemetry.summed(AgentId(agent), channel, from_ms, to_ms, per, most)
+        columns = {name: column.tolist() for name, column in sums._asdict().items()}
+        return Json({"channel": channel, "per": per, **columns})
 
     @router.get(
         "/api/feed",
         summary="Changes as they are committed",
-        description="Server-sent events; the event's name is the room (agents, stops, promises, decisions ...).",
+        description="Server-sent events; the event's name is the room (agents, stops, promises, decisions ...), or "
+        "`readings` when an agent's readings came, at most once a second for each.",
         response_class=StreamingResponse,
         responses={200: {"content": {"text/event-stream": {}}}},
     )
@@ -124,7 +141,21 @@ def _seeing(bound: Sight | None) -> Callable[[Row], bool]:
     """
     if bound is None:
         return lambda _: True
-    return lambda row: row.value is not None and bound.afresh().sees(row.room, row.key, row.value)
+    lately = [(0.0, bound)]
+
+    def sees(row: Row) -> bool:
+        if row.value is None:
+            return False
+        if row.room != READINGS:
+            return bound.afresh().sees(row.room, row.key, row.value)
+        # Of every vehicle one a second, and they say nothing but that it speaks: one look for some seconds.
+        looked_s, sight = lately[0]
+        if time.monotonic() - looked_s > LOOKED_FOR_S:
+            sight = bound.afresh()
+            lately[0] = (time.monotonic(), sight)
+        return not sight.is_partners and sight.sees_agent(row.key)
+
+    return sees
 
 
 class _WindowIn(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -235,6 +235,8 @@ def test_telemetry_is_taken_in_any_order_once_and_read_back_by_channel(mortal: H
         agent.wait(lambda: agent.batches_acked is not None and agent.batches_acked.upto == 5, "the gaps are filled")
     speed = mortal.get("/api/telemetry/van-3", channel="speed_mps")
     assert speed["values"] == [float(value) for value in range(10, 60)]
+    hours = mortal.get("/api/telemetry/van-3", channel="speed_mps", per="1h")
+    assert (hours["samples"], hours["mean"], hours["most"]) == ([50], [34.5], [59.0])
     assert van_at(mortal, "van-3")["position"]["lat"] == pytest.approx(60.17, abs=1e-6)
 
 
