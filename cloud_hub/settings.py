@@ -114,14 +114,14 @@ class HubSettings(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The hub's settings.
 
     `region` names this hub's part of the topics. `broker` is mqtt://HOST:PORT. `store` is sqlite:///PATH or
-    postgresql://USER@HOST/DB. `city` is a city bundle's folder, "" for the one shipped. `zone` is an IANA time zone. `day`
-    (YYYY-MM-DD) is the day to plan, "" for today by the hub's clock. `http_names` are those under which people reach
-    it. `webhook` is where the shop hears of notices, "" for nowhere; `[notices]` says how customers are told: while every channel is off, notices are
-    kept. `key_file` holds the hub's signing key and is made when absent. `solver_s` is how long the first plan may
-    search, `solver_seed` its seed. `most_body_bytes` bounds a request. `[promises]` are the bounds of telling
-    customers, `[pace]` how many times as long stops and legs really take as orders and the map say. `[redelivery]`
-    and `[[lockers]]` say how it goes on after a failed visit; `costs` is the file of prices, "" for the one shipped.
-    `[access]` says who may come in over HTTP.
+    postgresql://USER@HOST/DB. `city` is a city bundle's folder, "" for the one shipped. `zone` is an IANA time zone.
+    `day` (YYYY-MM-DD) is the day to plan, "" for today by the hub's clock. `http_names` are those under which people
+    reach it. `webhook` is where the shop hears of notices, "" for nowhere; `[notices]` says how customers are told:
+    while every channel is off, notices are kept. `key_file` holds the hub's signing key and is made when absent.
+    `solver_s` is how long the first plan may search, `solver_seed` its seed. `most_body_bytes` bounds a request.
+    `[promises]` are the bounds of telling customers, `[pace]` how many times as long stops and legs really take as
+    orders and the map say. `[redelivery]` and `[[lockers]]` say how it goes on after a failed visit; `costs` is the
+    file of prices, "" for the one shipped. `[access]` says who may come in over HTTP.
     """
 
     depots: tuple[DepotSetting, ...]
