@@ -92,8 +92,8 @@ class Uplink:
         self._is_up = False
 
     def meet(self, presence: Presence, real_ms: int) -> list[Envelope]:
-        """A hub that was away, or has begun a new life or epoch, has not heard what was on its way to it: it is told
-        again, and how far back we can tell.
+        """A hub that was away, is met for the first time, or has begun a new life or epoch may not have heard what was
+        on its way to it: it is told again, and how far back we can tell.
         """
         hub = (presence.life, presence.boot, presence.epoch) if presence.is_there else _AWAY
         if presence.party != topics.HUB or hub == self._hub:
@@ -101,8 +101,8 @@ class Uplink:
         if hub is _AWAY:
             self._hub = _AWAY
             return []
-        was_met, self._hub = self._hub is not None, hub
-        if not self._is_up or not (was_met or self._undated):
+        self._hub = hub
+        if not self._is_up:
             return []
         self._repeat_all()
         return [self.presence(real_ms)]

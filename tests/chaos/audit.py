@@ -97,7 +97,7 @@ def columns(url: str, stores: Sequence[Path], talkers: Sequence[str], records: S
     ids = Counter(record.decision_id for record in records)
     hub, telemetry = open_stores(url)
     totals = telemetry.totals()
-    kept = sum(segment.samples for segment in telemetry.dump()) if hasattr(telemetry, "dump") else totals["samples"]
+    kept = sum(segment.samples for segment in telemetry.dump())
     hub.close()
     telemetry.close()
     commands, heard = commands_said(url, talkers), sum(heard_by(store) for store in stores)

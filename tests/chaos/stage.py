@@ -258,7 +258,7 @@ class Stage:
         return (
             f'broker = "mqtt://127.0.0.1:{self._cables["hub"][0]}"\nstore = "{self.database.url}"\n'
             f'http_port = {self.http_port}\nday = "{DAY}"\nzone = "{ZONE}"\nkey_file = "{self.folder / "hub.key"}"\n'
-            'solver_s = 0.3\n[access]\nopen_on_loopback = true\n'
+            "solver_s = 0.3\n[access]\nopen_on_loopback = true\n"
             '[[depots]]\nid = "north"\nname = "North"\nposition = [60.29, 25.03]\n'
             "gateway = [60.18, 24.945]\nstem_s = 900\n"
             f"{vehicles}"

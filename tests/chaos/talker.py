@@ -65,8 +65,9 @@ class Said(msgspec.Struct, frozen=True):
 class TalkerCore:
     """Says records at a steady rate and takes commands; everything else is the real agent's uplink."""
 
-    def __init__(self, agent: AgentId, boot: str, events_per_s: float, saved: Saved) -> None:
+    def __init__(self, agent: AgentId, boot: str, events_per_s: float, clock: Clock, saved: Saved) -> None:
         self._agent = agent
+        self._clock = clock
         self._uplink = Uplink(agent, REGION, boot, secrets.token_hex(8), saved)
         own = saved.get(AUDIT, {}).get("said")
         self.said = Said() if own is None else msgspec.json.decode(own, type=Said)
@@ -131,7 +132,8 @@ class TalkerCore:
             made.rows += self._say(now)
         if self._next_sample_ms <= now.real_ms:
             self._next_sample_ms = now.real_ms + SAMPLE_EVERY_MS
-            rows = self._uplink.sample(_belief(now.real_ms), now.real_ms * SAMPLES_FASTER)
+            since_ms = now.real_ms - self._clock.origin_ns // 1_000_000
+            rows = self._uplink.sample(_belief(now.real_ms), self._clock.epoch_ms + since_ms * SAMPLES_FASTER)
             made.rows += rows
             self._count_closed(rows)
 
@@ -226,7 +228,8 @@ def main() -> None:
     settings = msgspec.json.decode(Path(sys.argv[1]).read_bytes(), type=TalkerSettings)
     agent = AgentId(settings.agent)
     store = SqliteStore(Path(settings.store))
-    core = TalkerCore(agent, store.boot, settings.events_per_s, store.saved())
+    clock = Clock.from_setting(settings.clock)
+    core = TalkerCore(agent, store.boot, settings.events_per_s, clock, store.saved())
     link: Link
 
     def nothing_to_do(_: Job) -> Any:
@@ -235,7 +238,7 @@ def main() -> None:
     def send(envelope: Envelope) -> bool:
         return link.publish(envelope)
 
-    runner = Runner(core, store, Clock.from_setting(settings.clock), send, nothing_to_do)
+    runner = Runner(core, store, clock, send, nothing_to_do)
     door = Door(REGION, agent, Verifier(settings.hub_public_key), runner.post)
     kind = CredulousLink if settings.trims_on_puback else Link
     hear: Callable[[LinkEvent], None] = door.hear

@@ -10,8 +10,8 @@ from shared.work import AgentId
 def waiting_uplink() -> Uplink:
     """An uplink with one event on its way, sent a moment ago, to a hub that was met."""
     uplink = Uplink(AgentId("van-1"), "main", "boot", "life", {})
-    uplink.go_up()
-    uplink.meet(hub(True))
+    uplink.go_up(0)
+    uplink.meet(hub(True), 0)
     uplink.say(AgentStarted("vehicle", "1", 0), 0, EpochMs(0))
     assert len(uplink.due(0)) == 1
     assert uplink.due(1) == []
@@ -24,19 +24,28 @@ def hub(is_there: bool, life: str = "one") -> Presence:
 
 def test_a_hub_of_a_new_life_is_told_again_at_once() -> None:
     uplink = waiting_uplink()
-    uplink.meet(hub(True, "two"))
+    uplink.meet(hub(True, "two"), 0)
     assert len(uplink.due(1)) == 1
 
 
 def test_a_hub_whose_link_was_cut_is_told_again_when_it_is_back() -> None:
     uplink = waiting_uplink()
-    uplink.meet(hub(False))
+    uplink.meet(hub(False), 0)
     assert uplink.due(1) == []
-    uplink.meet(hub(True))
+    uplink.meet(hub(True), 0)
     assert len(uplink.due(1)) == 1
 
 
 def test_a_hub_that_only_says_again_that_it_is_there_is_not_told_again() -> None:
     uplink = waiting_uplink()
-    uplink.meet(hub(True))
+    uplink.meet(hub(True), 0)
     assert uplink.due(1) == []
+
+
+def test_a_hub_that_comes_after_the_agent_is_told_what_was_said_to_nobody() -> None:
+    uplink = Uplink(AgentId("van-1"), "main", "boot", "life", {})
+    uplink.go_up(0)
+    uplink.say(AgentStarted("vehicle", "1", 0), 0, EpochMs(0))
+    assert len(uplink.due(0)) == 1
+    uplink.meet(hub(True), 1)
+    assert len(uplink.due(1)) == 1
