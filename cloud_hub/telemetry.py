@@ -57,6 +57,8 @@ MOST_BEYOND = 256
 """Numbers beyond the unbroken run that one acknowledgement names; for more there are more acknowledgements."""
 MOST_KEPT_BEYOND = 4_096
 MOST_TOPICS = 10_000
+MOST_LIVES = 20_000
+"""Of agents' names and their stores' lives so many are remembered; a name forgotten is looked up again."""
 MOST_KEPT_OF_A_LETTER = 4_096
 LONGEST_CHANNEL = 64
 
@@ -249,6 +251,8 @@ class FastLane:
             if not self._is_shared:
                 run = self._runs.get((sender, boot))
                 if run is None:
+                    if len(self._runs) >= MOST_LIVES:
+                        self._runs.clear()
                     run = self._runs[sender, boot] = _Run(self._store.taken(sender, boot))
                 upto = run.take(seqs)
             beyond = [seq for seq in seqs if seq > upto]

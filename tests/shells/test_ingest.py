@@ -6,18 +6,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from cloud_hub import telemetry
 from cloud_hub.storage import Segment
 from cloud_hub.storage.embedded import EmbeddedTelemetry
-from cloud_hub.telemetry import FastLane
+from cloud_hub.telemetry import FastLane, _Door, _spans
 from shared import topics, wire
 from shared.messages import Ack, Presence
 from shared.mqtt import Heard, Link, LinkEvent, LinkUp
 from shared.steps import Envelope
+from shared.tls import Tls
 from shared.work import AgentId
 from tests.bench.fleet import NARROW
 from tests.bench.ingest import Generator, audit
+from tests.shells.production_broker import production_broker
 
 PATIENCE_S = 20
 VAN = AgentId("van-1")
@@ -41,10 +45,10 @@ class FickleStore(EmbeddedTelemetry):
 class Van:
     """One agent's link, and the numbers it was acknowledged."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, tls: Tls | None = None) -> None:
         self._heard: queue.SimpleQueue[LinkEvent] = queue.SimpleQueue()
         wanted = [topics.down("main", VAN, "acks"), topics.ingest_presence("main")]
-        self.link = Link(url, "main-van-1", wanted, self._heard.put)
+        self.link = Link(url, "main-van-1", wanted, self._heard.put, tls=tls)
         self.link.open()
         self.acked: set[int] = set()
         self.begun: list[Presence] = []
@@ -153,6 +157,28 @@ def test_the_one_batch_the_store_cannot_take_is_found_and_does_not_stall_the_oth
     assert store.totals()["samples"] == 190
 
 
+@given(st.lists(st.tuples(st.integers(0, 200), st.integers(0, 255)), max_size=6), st.integers(0, 9))
+def test_a_damaged_batch_is_taken_buried_or_refused_and_its_neighbours_are_taken(
+    damage: list[tuple[int, int]], cut: int
+) -> None:
+    payload = bytearray(batch(1))
+    for at, value in damage:
+        payload[at % len(payload)] = value
+    door = _Door("main", lambda _: True)
+    damaged = Heard(TOPIC, bytes(payload[: len(payload) - cut]), None)
+    heard = [Heard(TOPIC, batch(1_000_001), None), damaged, Heard(TOPIC, batch(1_000_002), None)]
+    segments, _ = door.read_all(heard, FIRST_MS)
+    assert {1_000_001, 1_000_002} <= {one.seq for one in segments}
+    assert len(segments) - 2 + sum(door.refused.values()) == 1
+    assert all(0 <= one.from_ms <= one.to_ms < 1 << 53 and one.sender == VAN for one in segments)
+
+
+@given(st.lists(st.lists(st.integers(-(1 << 63), (1 << 63) - 1), max_size=5), max_size=6))
+def test_each_batch_spans_from_its_first_to_its_last_instant(instants: list[list[int]]) -> None:
+    pieces = [np.array(piece, "<i8").tobytes() for piece in instants]
+    assert _spans(pieces) == [(min(piece), max(piece)) if piece else (0, 0) for piece in instants]
+
+
 @pytest.mark.parametrize(
     "payload",
     [
@@ -200,3 +226,24 @@ def test_what_waits_for_a_store_that_is_away_is_bounded(
     van.say(batch(200))
     van.wait(lambda: 200 in van.acked)
     assert 0 < store.totals()["messages"] == len(van.acked) < 101
+
+
+def test_two_lanes_share_what_comes_over_tls_at_the_production_broker(store: FickleStore, tmp_path: Path) -> None:
+    second = EmbeddedTelemetry(tmp_path / "telemetry.db")
+    with production_broker() as broker:
+        van = Van(broker.agents_url, broker.device("van-1"))
+        lanes = [
+            FastLane(broker.hub_url, "main", opened, lambda _: True, is_shared=True, tls=broker.hub())
+            for opened in (store, second)
+        ]
+        for lane in lanes:
+            lane.open()
+        van.wait(lambda: len(van.begun) == 2)
+        van.say(*[batch(seq, samples=1_000) for seq in range(101, 301)])
+        van.wait(lambda: van.acked == set(range(101, 301)))
+        for lane in lanes:
+            lane.close()
+        van.link.close()
+    assert [lane.counts["taken"] for lane in lanes] == [100, 100]
+    assert store.totals() == {"messages": 200, "samples": 200_000, "thinned": 0}
+    second.close()
