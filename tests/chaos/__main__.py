@@ -127,6 +127,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="waywarden-chaos-") as scratch:
         folder = arguments.folder or Path(scratch)
         folder.mkdir(parents=True, exist_ok=True)
+        folder.chmod(0o711)  # Mosquitto drops to its own user, and must get to its folder in this one.
         try:
             figures = run(arguments, folder.resolve(), say)
         except NotBack as wrong:
