@@ -1,8 +1,8 @@
 """The socket between paho and the broker: reads much at once, and hands messages over before paho unpacks them.
 
-paho reads a packet's first bytes one system call at a time, answers each message with one more, and spends 100 us on
-it: more than everything else the hub does for 100 samples. Here a message costs 2 us; connecting, subscribing, keeping
-alive and publishing stay paho's. It is given this socket in place of its own and sees every packet but a PUBLISH.
+paho reads a packet's first bytes one system call at a time and answers each message with one more: 45 us of CPU, more
+than everything else the hub does for 100 samples. Here a message costs 3.5 us; connecting, subscribing, keeping alive
+and publishing stay paho's. It is given this socket in place of its own and sees every packet but a PUBLISH.
 """
 
 import ssl
