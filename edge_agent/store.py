@@ -35,7 +35,11 @@ SET_ASIDE_FOR_S = 7 * 24 * 3600
 
 
 RESERVE_BYTES = 2_000_000
-"""What the store takes of the ballast: so much in its file, and its log grows by it twice."""
+"""What the store takes of the ballast: so much in its file, and as much in its log."""
+TIGHT_LOG_PAGES = 200
+"""The log of a full disk is folded into the file when it has so many pages, a third of what was taken for it."""
+LOG_PAGES = 1_000
+"""SQLite's own habit."""
 LOOK_FOR_ROOM_EVERY_S = 5.0
 
 
@@ -56,6 +60,8 @@ class SqliteStore:
         self._look_again_s = 0.0
         self._lock = _lock(path)
         self._db = self._opened()
+        if self._is_tight:
+            self._take_room()
         _drop_set_aside(path, older_than_s=SET_ASIDE_FOR_S)
         self.boot = self._drawn_once()
         self._is_tight = not self._ballast.make()
@@ -117,18 +123,22 @@ class SqliteStore:
     def _set_tight(self, is_tight: bool) -> None:
         if is_tight != self._is_tight:
             self._is_tight = is_tight
+            if not is_tight:
+                self._db.execute(f"PRAGMA wal_autocheckpoint = {LOG_PAGES}")
             log("disk_tight" if is_tight else "disk_roomy", path=self.path)
             self.tell_room(is_tight)
 
     def _take_room(self) -> None:
         """Make the freed room our own before whoever filled the disk takes it: pages in the file that are free for the
-        next rows, and a log that need not grow.
+        next rows, and a log that need not grow because it is folded into the file long before it is full.
         """
         reserve = (OWN_ROOM, "reserve", RESERVE_BYTES)
         try:
-            self._db.execute("INSERT INTO rooms VALUES (?, ?, zeroblob(?))", reserve)
+            self._db.execute(f"PRAGMA wal_autocheckpoint = {TIGHT_LOG_PAGES}")
+            self._db.execute("INSERT OR REPLACE INTO rooms VALUES (?, ?, zeroblob(?))", reserve)
             self._db.execute("PRAGMA wal_checkpoint(PASSIVE)")
             self._db.execute("DELETE FROM rooms WHERE room = ? AND key = ?", reserve[:2])
+            self._db.execute("PRAGMA wal_checkpoint(PASSIVE)")
         except sqlite3.OperationalError as full:
             log("disk_reserve_not_made", path=self.path, error=str(full))
 
@@ -148,6 +158,7 @@ class SqliteStore:
             if free.f_bavail * free.f_frsize >= RESERVE_BYTES or not self._ballast.let_go():
                 raise
             log("disk_full", path=self.path, then="the ballast is let go")
+            self._is_tight = True
             return _open(self.path)
 
     def close(self) -> None:

@@ -146,9 +146,12 @@ def library_costs() -> list[tuple[str, float]]:
 class RealVan:
     """An agent's process with everything around it: broker, devices, a hub that has pushed a plan."""
 
-    def __init__(self, folder: Path, plan: Plan, has_bus: bool = True, has_broker: bool = True) -> None:
-        self.clock = Clock.starting(MORNING_MS, 1.0)
+    def __init__(
+        self, folder: Path, plan: Plan, has_bus: bool = True, has_broker: bool = True, speed: float = 1.0
+    ) -> None:
+        self.clock = Clock.starting(MORNING_MS, speed)
         self.plan = plan
+        self.position, self.speed_mps = plan.depot.position, 0.0
         self._open = ExitStack()
         self.stack = self._open.enter_context(Stack(folder / "logs", {SETTING: self.clock.setting()}))
         broker_port, self.page_port = free_ports(2)
@@ -220,7 +223,7 @@ class RealVan:
         raise TimeoutError(f"the agent's counters did not come to it within {within_s} s: {self.ask('/api/counters')}")
 
     def _truth(self) -> VanTruth:
-        return VanTruth(EpochMs(self.clock.now_ms()), self.plan.depot.position)
+        return VanTruth(EpochMs(self.clock.now_ms()), self.position, self.speed_mps)
 
 
 def measure_rss(folder: Path) -> float:
@@ -456,7 +459,9 @@ def _hub_settings(folder: Path, url: str, hub_port: int) -> str:
         key_file=str(folder / "hub.key"),
         solver_s=2,
     ).replace("solver_s = 2", "solver_s = 2.0")
-    depot = '[access]\nopen_on_loopback = true\n[[depots]]\nid = "depot"\nname = "Depot"\nposition = [60.1719, 24.9414]\n'
+    depot = (
+        '[access]\nopen_on_loopback = true\n[[depots]]\nid = "depot"\nname = "Depot"\nposition = [60.1719, 24.9414]\n'
+    )
     return f'{told}\n{depot}[[vehicles]]\nagent = "{VAN}"\ndepot = "depot"\nshift_from = "07:30"\nshift_to = "18:00"\n'
 
 

@@ -1,12 +1,13 @@
 """What one agent writes to its card on a working day: bytes the kernel is asked to put on the disk.
 
-`python -m tests.bench.card [--hours 10] [--stops 120] [--offline] [--json]`
+`python -m tests.bench.card [--hours 10] [--stops 120] [--offline] [--process SECONDS] [--json]`
 
 One core with its real store, models and kernel drives a day without waiting: a fix every second, legs, doors,
 deliveries, delays, a signature at every third door, the hub acknowledging each step (or, offline, nothing).
 `sd_gb_day` is the growth of write_bytes in /proc/self/io, which counts pages dirtied and so includes the log, its
 folding into the file and the index; `asked_gb_day` (wchar) is what the store itself wrote, before the file system made
-whole pages of it.
+whole pages of it. `--process` holds that against a whole agent process with its devices, page, broker and hub, that
+drives at 60 times the speed for so many seconds.
 """
 
 import argparse
@@ -14,6 +15,7 @@ import hashlib
 import json
 import sys
 import tempfile
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -33,12 +35,14 @@ from shared.messages import Ack, EstimatesMoved, Numbered, PlanPushed, WindowTol
 from shared.quantities import EpochMs, Position, TimeWindow
 from shared.steps import Consequences, LinkUp, Now, Row, Saved, step
 from shared.topics import HUB
-from shared.work import AgentId, Outcome, StopId
+from shared.work import AgentId, Outcome, Stop, StopId
 from tests.agents import DEPOT, MINUTE_MS, MORNING_MS, identity, plan_of, stop
+from tests.bench.agent import RealVan
 
 VAN = AgentId("van-1")
 SIGNED_EVERY = 3
 SIGNATURE = b"\x89PNG\r\n\x1a\n" + bytes(8_000)
+PROCESS_SPEED = 60.0
 TOLD_EVERY = 4
 """So many stops of a moved estimate get a window told anew: a guess on the high side of the hub's rule."""
 
@@ -223,9 +227,50 @@ def measure_card(folder: Path, hours: float = 10.0, stops: int = 120, is_online:
     return figures
 
 
-def _written(what: str) -> int:
+def measure_process(folder: Path, seconds: float, stops: int = 120) -> CardFigures:
+    """The same of an agent's process: `rows` and what else only the core's own store knows are 0."""
+    plan = _plan(stops, 10.0)
+    with RealVan(folder, plan, has_bus=False, speed=PROCESS_SPEED) as van:
+        van.start()
+        van.hub.push(plan)
+        van.until(lambda found: found["plan_version"] == 1)
+        van.say("/api/shift", {"is": "begun"})
+        pid = van.stack.ids["agent"]
+        before = _written("write_bytes", pid), _written("wchar", pid)
+        began_s = time.monotonic()
+        done = 0
+        while time.monotonic() - began_s < seconds:
+            _serve(van, plan.stops[done])
+            done += 1
+        scale = 36_000 / (PROCESS_SPEED * (time.monotonic() - began_s)) / 1e9
+        sd = (_written("write_bytes", pid) - before[0]) * scale
+        asked = (_written("wchar", pid) - before[1]) * scale
+        size = (folder / "memory.sqlite").stat().st_size
+    return CardFigures(round(sd, 4), round(asked, 4), 0, 0, 0.0, round(size / 1e6, 2), done)
+
+
+def _serve(van: RealVan, goal: Stop) -> None:
+    """Drive to a stop, stand there and deliver, at the pace of the van's clock."""
+    van.say("/api/heading", {"stop_id": goal.stop_id})
+    here, van.speed_mps = van.position, 6.0
+    parts = max(5, round(1.35 * _metres(here, goal.position) / 6.0 / PROCESS_SPEED / 0.1))
+    for k in range(1, parts + 1):
+        share = k / parts
+        van.position = Position(
+            here.lat + (goal.position.lat - here.lat) * share, here.lon + (goal.position.lon - here.lon) * share
+        )
+        time.sleep(0.1)
+    van.speed_mps = 0.0
+    time.sleep(150 / PROCESS_SPEED)
+    for parcel in goal.parcels:
+        van.scanner.scan(parcel.barcode)
+    time.sleep(0.2)
+    van.say("/api/outcome", {"stop_id": goal.stop_id, "outcome": "delivered_to_person"})
+
+
+def _written(what: str, pid: int | str = "self") -> int:
     """A counter of proc(5), /proc/PID/io: `write_bytes` is what was caused to reach disks, `wchar` what was asked."""
-    lines = Path("/proc/self/io").read_text().splitlines()
+    lines = Path(f"/proc/{pid}/io").read_text().splitlines()
     return next(int(line.split()[1]) for line in lines if line.startswith(f"{what}:"))
 
 
@@ -235,11 +280,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--hours", type=float, default=10.0)
     parser.add_argument("--stops", type=int, default=120)
     parser.add_argument("--offline", action="store_true", help="no link all day")
+    parser.add_argument("--process", type=float, default=0.0, metavar="SECONDS", help="measure a whole process")
     parser.add_argument("--json", action="store_true")
     asked = parser.parse_args(arguments)
     # Beside the tests, because the usual folder for temporary files is often in memory.
-    with tempfile.TemporaryDirectory(dir=Path(__file__).resolve().parents[2] / "build", prefix="card-") as folder:
-        figures = measure_card(Path(folder), asked.hours, asked.stops, not asked.offline)
+    build = Path(__file__).resolve().parents[2] / "build"
+    build.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=build, prefix="card-") as folder:
+        if asked.process:
+            figures = measure_process(Path(folder), asked.process, asked.stops)
+        else:
+            figures = measure_card(Path(folder), asked.hours, asked.stops, not asked.offline)
     found = msgspec.structs.asdict(figures)
     if asked.json:
         print(json.dumps(found))

@@ -138,6 +138,47 @@ def needs_namespaces() -> None:
         pytest.skip("a file system of one's own takes root and the right to mount, which are not given here")
 
 
+STARTS_ON_A_FULL_DISK = """
+import pathlib, sys
+from edge_agent.store import SqliteStore
+from shared.steps import Row
+
+def fill():
+    with open(folder / "runaway.log", "ab", buffering=0) as log:
+        for size in (1 << 16, 1 << 12, 1):
+            try:
+                while True:
+                    log.write(bytes(size))
+            except OSError:
+                pass
+
+folder = pathlib.Path(sys.argv[1])
+store = SqliteStore(folder / "memory.sqlite")
+store.commit([Row("a", "before", b"1")])
+store.close()
+fill()
+store = SqliteStore(folder / "memory.sqlite")
+assert store.is_tight and not (folder / "memory.sqlite.ballast").exists()
+fill()
+for k in range(200):
+    store.commit([Row("a", str(k), bytes(5_000))])
+print(len(store.saved()["a"]))
+"""
+
+
+def test_a_store_opens_on_a_full_disk_and_has_room_of_its_own_from_then_on(tmp_path: Path) -> None:
+    needs_namespaces()
+    program = tmp_path / "starts.py"
+    program.write_text(STARTS_ON_A_FULL_DISK)
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = f"mount -t tmpfs -o size={TMPFS_MB}m tiny '{disk}' && exec '{sys.executable}' '{program}' '{disk}'"
+    command = ["unshare", "--mount", "sh", "-c", mounted]
+    environment = {**os.environ, "PYTHONPATH": str(Path.cwd())}
+    ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=PATIENCE_S, env=environment)
+    assert ended.stdout.split()[-1:] == ["201"], ended.stdout + ended.stderr
+
+
 def test_on_a_really_full_disk_deliveries_go_on_through_a_kill_and_the_hub_hears_of_everything(
     stack: Stack, broker_port: int, tmp_path: Path
 ) -> None:
