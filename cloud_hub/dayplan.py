@@ -160,11 +160,21 @@ class DayPlan:
         need = self._memory.needs.get("plan")
         if need is None or need.need != event.need:
             return
+        if any(self._has_left(route.agent) for route in event.routes):
+            # A van has set out while the plan was sought. What the plan takes from others for it, or gives others that
+            # is on board of it, would be nobody's or two vans': ask again, without that van.
+            self._memory.counts["plans_overtaken"] += 1
+            self.begin_again()
+            return
         self._memory.needs.drop("plan")
         for route in event.routes:
             self._take_route(route, event, now)
         for stop_id, why in event.unserved:
             self._leave_waiting(stop_id, why, need, now)
+
+    def _has_left(self, agent: AgentId) -> bool:
+        record = self._memory.agents.get(agent)
+        return record is not None and record.has_begun
 
     def _take_route(self, route: Route, event: Planned, now: Now) -> None:
         record = self._memory.agents.get(route.agent)

@@ -4,9 +4,10 @@ import msgspec
 
 from cloud_hub.events import DayPlanAsked, DepotsSaid, OrdersHanded, PlanWanted, VehiclesSaid
 from cloud_hub.fleet import AgentRecord, StopRecord, Vehicle, why_waiting
+from shared.contracts import Plan
 from shared.messages import ShiftChanged
 from shared.work import OrderId, StopId
-from tests.unit.hub_cases import DAY, DEPOT, VAN, Driven, at, order, vehicle, window
+from tests.unit.hub_cases import DAY, DEPOT, VAN, Driven, at, order, planned, vehicle, window
 
 TOMORROW = "2026-03-04"
 SHORT = msgspec.structs.replace(vehicle(), begins_ms=at(12))
@@ -76,3 +77,18 @@ def test_the_reason_a_plan_gave_for_leaving_an_order_out_stays() -> None:
 
 def test_an_order_somebody_has_does_not_wait() -> None:
     assert why_waiting(msgspec.structs.replace(WAITS, state="planned"), window(9, 17), []) == ""
+
+
+def test_a_plan_that_came_after_a_van_had_left_is_asked_for_anew() -> None:
+    # Simulation seed 143: what it took from the other van for this one was nobody's, and the other way round.
+    hub = Driven()
+    hub.plan([order(1), order(2)], [10.0, 11.0])
+    hub.real_ms = 1_000
+    (wanted,) = hub.take(DayPlanAsked(DAY, "anna")).jobs
+    assert isinstance(wanted, PlanWanted)
+    pushed = hub.documents("plans", Plan)[VAN].plan_version
+    hub.say(ShiftChanged("begun"))
+    made = hub.take(planned(wanted, [order(1)], [12.0], VAN))
+    assert hub.documents("plans", Plan)[VAN].plan_version == pushed
+    assert [type(job) for job in made.jobs] == []
+    assert hub.core.counts["plans_overtaken"] == 1
