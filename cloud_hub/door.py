@@ -57,7 +57,8 @@ class Door:
             raise SenderWrong(f"topic '{heard.topic[:80]}', expected an agent's own")
         if place.party == topics.HUB:
             return HubHeard(wire.decode_presence(heard.payload)) if place.carries == "presence" else None
-        if self._is_revoked(place.party):
+        is_revoked = self._is_revoked(place.party)
+        if is_revoked and place.carries != "presence":
             raise Revoked(f"{place.party} was revoked")
         if place.carries in ("events", "objects"):
             return _event(place.party, heard.payload)
@@ -67,6 +68,8 @@ class Door:
             presence = wire.decode_presence(heard.payload)
             if presence.party != place.party:
                 raise SenderWrong(f"{place.party} speaks as {presence.party}")
+            if is_revoked and presence.is_there:
+                raise Revoked(f"{place.party} was revoked")  # That it is gone, the broker says, by its will.
             if not all(0 < seq < MOST_COUNTED for seq in presence.unacked.values()):
                 raise wire.UnknownMessage(f"{place.party} keeps numbers {presence.unacked}, expected 1 to 2**53")
             return PresenceHeard(place.party, presence)

@@ -40,6 +40,19 @@ def test_nobody_speaks_for_another() -> None:
     assert read(topics.up("main", VAN, "presence"), presence) == (None, {"SenderWrong": 1})
 
 
+def test_of_who_was_revoked_only_the_departure_is_heard() -> None:
+    door = Door("main", is_revoked=lambda agent: agent == "van-1")
+    gone = Presence(VAN, False, "life")
+    here = wire.encode(Presence(VAN, True, "life"))
+    heard = [
+        door.read(Heard(EVENTS, numbered(), None)),
+        door.read(Heard(topics.up("main", VAN, "presence"), here, None)),
+        door.read(Heard(topics.up("main", VAN, "presence"), wire.encode(gone), None)),
+    ]
+    assert heard == [None, None, PresenceHeard(VAN, gone)]
+    assert dict(door.refused) == {"Revoked": 2}
+
+
 def test_another_region_is_not_ours() -> None:
     assert read(topics.up("north", VAN, "events"), numbered()) == (None, {"RegionWrong": 1})
 
