@@ -369,14 +369,11 @@ class AgentCore:
         if take is not Take.NEW:
             self.refused["StreamUnknown" if take is None else f"Command{take.value.capitalize()}"] += 1
             return
-        is_stale = self._chain.is_over(numbered.epoch)
+        self._chain.hear(numbered.epoch)
         start_by_ms = numbered.start_by_ms
         match numbered.message:
             case PlanPushed() as pushed:
-                stale = f"epoch {numbered.epoch} is over, {self._chain.books.epoch} acts now" if is_stale else ""
-                self._judge_plan(pushed, stale)
-            case _ if is_stale:
-                self.refused["EpochOver"] += 1
+                self._judge_plan(pushed)
             case TimeTold() as time:
                 self._take_time(time)
             case late if start_by_ms is not None and self._undated is None and self._now.domain_ms > start_by_ms:
@@ -396,8 +393,10 @@ class AgentCore:
         self._pass_on()
 
     def _is_of_a_former_hub(self, command: Numbered | Heading) -> bool:
-        """An old command, rightly signed, said again by whoever kept it must not retire the hub that acts now."""
-        if command.epoch >= self._chain.books.epoch or not self._uplink.would_retire(command):
+        """What a hub says that another has replaced is neither taken nor acknowledged: the one that acts says it again
+        under its own epoch and the same number, and must find that number free.
+        """
+        if command.epoch >= self._chain.books.epoch:
             return False
         self.refused["EpochOver"] += 1
         return True
@@ -412,9 +411,9 @@ class AgentCore:
             kept = Row("dead_letters", f"{heading.boot}/{heading.seq}", letter.why.encode())
             self._out.rows += [*rows, kept]
 
-    def _judge_plan(self, pushed: PlanPushed, stale: str) -> None:
+    def _judge_plan(self, pushed: PlanPushed) -> None:
         plan = pushed.plan
-        why = stale or self._round.objection(pushed, self.identity.agent, self._now.domain_ms)
+        why = self._round.objection(pushed, self.identity.agent, self._now.domain_ms)
         if why:
             self.refused["PlanRefused"] += 1
             self._say(PlanRefused(plan.plan_version, f"plan {plan.plan_version} refused: {why}"))

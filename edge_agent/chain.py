@@ -36,11 +36,10 @@ class Chain:
         """What must be written down."""
         return {("agent", "books"): self._books}
 
-    def is_over(self, epoch: int) -> bool:
-        """Whether a newer epoch than this has been heard; a newer one is the one that acts from now on."""
+    def hear(self, epoch: int) -> None:
+        """A newer epoch than any heard is the one that acts from now on."""
         if epoch > self._books.epoch:
             self._books = msgspec.structs.replace(self._books, epoch=epoch)
-        return epoch < self._books.epoch
 
     def has_said(self, rule: str, now_ms: int) -> bool:
         """Whether it was written down lately that this rule forbids a better order; if not, it is to be now."""

@@ -252,10 +252,6 @@ class Uplink:
         self._owes_ack = True
         return self._taken.take(command, after)
 
-    def would_retire(self, command: Placed) -> bool:
-        """Whether this command is of another life of the hub's store than the one we take commands of."""
-        return self._taken.is_other_life(command)
-
     def acknowledgement(self) -> list[Envelope]:
         """The ack owed for commands taken in this step, once; to be sent after the commit."""
         ack = self._taken.ack(topics.HUB, "commands") if self._owes_ack else None

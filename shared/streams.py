@@ -231,11 +231,6 @@ class Receiver:
         mark = self._marks.get(f"{sender}/{stream}")
         return None if mark is None else Ack(sender, mark.boot, stream, mark.upto)
 
-    def is_other_life(self, placed: Placed) -> bool:
-        """Whether taking this message would retire the life of its sender's store that we know."""
-        mark = self._marks.get(f"{placed.sender}/{placed.stream}")
-        return mark is not None and placed.boot != mark.boot
-
     def lives(self, sender: AgentId, stream: str) -> int:
         """How many lives of this sender's store have been seen; after more than one, something may be lost."""
         mark = self._marks.get(f"{sender}/{stream}")
