@@ -170,15 +170,15 @@ def _complete(operation: dict[str, Any], route: str, rule: Rule, answer: Any) ->
             "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
         }
     if route in PAGES:
-        for status in ("404", "410"):
-            responses[status]["content"] = {"text/html": {}}
+        for gone in ("404", "410"):
+            responses[gone]["content"] = {"text/html": {}}
     elif "404" in responses:
         responses["404"]["content"] = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
-    for status, response in responses.items():
-        described = response.get("content", {}).get("application/json", {})
-        if status.startswith("2") and described.get("schema") == {"type": "string"}:
+    for code, response in responses.items():
+        shape = response.get("content", {}).get("application/json", {})
+        if code.startswith("2") and shape.get("schema") == {"type": "string"}:
             # What FastAPI takes every answer for that is written by no Pydantic model.
-            described["schema"] = {}
+            shape["schema"] = {}
     if answer is not None:
         responses["200"].setdefault("content", {})["application/json"] = {"schema": answer}
 

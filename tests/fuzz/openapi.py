@@ -31,11 +31,15 @@ def first_key(logs: Path) -> str:
 
 
 def a_closed_hub(stack: Stack, folder: Path) -> tuple[HubProcess, str]:
-    """A hub that asks everybody who they are, with a day of five orders planned, and its admin's key."""
-    hub = HubProcess(stack, start_broker(stack), folder, access=UNBOUND)
+    """A hub that asks everybody who they are, with a day of five orders planned and an agent invited, and its admin's
+    key.
+    """
+    authority = f'[authority]\nfolder = "{folder / "authority"}"\nbroker = "mqtts://broker.example:8883"\n'
+    hub = HubProcess(stack, start_broker(stack), folder, access=UNBOUND, more=authority)
     key = first_key(folder / "logs")
     hub.http.headers["Authorization"] = f"Bearer {key}"
     hub.plan_day(some_orders(5))
+    assert hub.http.post("/api/enrolments", json={"agent": "van-7"}).status_code == 201
     return hub, key
 
 
@@ -61,6 +65,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         found = ask_everything(hub, key, folder, "--max-time", str(wanted.seconds), "--seed", str(wanted.seed))
         print(found.stdout[-20_000:], found.stderr[-2_000:])
         fallen = stack.fallen()
+        log = "".join(file.read_text() for file in (folder / "logs").glob("hub*"))
+        print(*(line for line in log.splitlines() if "request_failed" in line), sep="\n")
     print(f"processes that fell: {fallen or 'none'}")
     return 1 if found.returncode or fallen else 0
 

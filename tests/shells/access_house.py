@@ -57,12 +57,14 @@ def the_geocoder() -> Geocoder:
 class House:
     """The hub's core and web around a store in a folder."""
 
-    def __init__(self, folder: Path, access: AccessSetting = CLOSED, **settings: Any) -> None:
+    def __init__(self, folder: Path, access: AccessSetting = CLOSED, url: str = "", **settings: Any) -> None:
+        """`url` is that of the store, a file in the folder unless given."""
         self.settings = HubSettings(
             depots=DEPOTS, vehicles=VEHICLES, day=DAY, zone=ZONE, access=access, key_file=str(folder / "hub.key"),
             **settings,
         )  # fmt: skip
-        self.store, self.telemetry = open_stores(f"sqlite:///{folder / 'hub.db'}")
+        self.store, self.telemetry = open_stores(url or f"sqlite:///{folder / 'hub.db'}")
+        assert self.store.act("main", "the test")
         self.feed = Feed()
         self._shown = ShownStore(self.store, self.feed)
         self.core = HubCore(
@@ -111,9 +113,9 @@ class House:
 
 
 @contextmanager
-def a_house(folder: Path, access: AccessSetting = CLOSED, **settings: Any) -> Iterator[House]:
+def a_house(folder: Path, access: AccessSetting = CLOSED, url: str = "", **settings: Any) -> Iterator[House]:
     """A house that is closed afterwards."""
-    house = House(folder, access, **settings)
+    house = House(folder, access, url, **settings)
     try:
         yield house
     finally:

@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from cloud_hub.access.setting import AccessSetting
 from cloud_hub.access.sight import Sight
 from cloud_hub.fleet import Order, StopRecord
 from cloud_hub.storage import DecisionsAsked
+from cloud_hub.web.shown import _seeing
 from shared.steps import Row
 from tests.shells.access_house import House, TestClient, a_house
 from tests.shells.hub_parts import some_orders
@@ -268,6 +269,14 @@ def test_a_watcher_is_shown_its_own_depots_changes_alone(two_depots: House) -> N
     assert not sight.sees("a room nobody thought of", "x", b"{}")
 
 
+def test_the_feed_of_who_is_bound_holds_back_what_is_not_theirs(two_depots: House) -> None:
+    is_shown = _seeing(Sight(Caller("key:1", "n", "key", "viewer", ("north",)), two_depots.store))
+    rows = [Row("orders", key, document) for key, document in two_depots.store.documents("orders")]
+    assert [row.key for row in rows if is_shown(row)] == ["N-1", "N-2"]
+    assert not is_shown(Row("stops", "stop-N-1", None))
+    assert all(map(_seeing(None), rows))
+
+
 # Partners.
 
 
@@ -488,8 +497,9 @@ def test_who_reads_personal_data_is_on_record(tmp_path: Path) -> None:
         admin = house.as_role("admin")
         subject = f"key:{reader.split('_')[1]}"
         told = admin.get("/api/accesses", params={"subject": subject}).json()
+        unnamed = house.access.identity.named("ref", "C-5")
         assert {(one["route"], one["about"], one["status"]) for one in told} == {
-            ("GET /api/orders/{order_id}", "A-000", 200), ("GET /api/customers/{ref}", house.access.identity.named("ref", "C-5"), 404),
+            ("GET /api/orders/{order_id}", "A-000", 200), ("GET /api/customers/{ref}", unnamed, 404),
             ("GET /api/depots/{depot_id}/board", "north", 200),
         }  # fmt: skip
         assert sum(one["times"] for one in told) == 4
@@ -497,6 +507,19 @@ def test_who_reads_personal_data_is_on_record(tmp_path: Path) -> None:
         assert [one["route"] for one in of_them.json()] == ["GET /api/customers/{ref}"]
         assert "C-5" not in of_them.text
         assert is_problem(house.as_role("approver").get("/api/accesses"), 403)
+
+
+def test_keys_and_accesses_live_in_postgresql_as_well(fresh_database: Callable[[], str], tmp_path: Path) -> None:
+    with a_house(tmp_path, url=fresh_database()) as house:
+        admin = house.as_role("admin")
+        key = admin.post("/api/keys", json={"name": "x", "role": "viewer", "depots": ["north"]}).json()["key"]
+        reader = house.client(key)
+        assert [van["agent"] for van in reader.get("/api/fleet").json()] == ["van-n"]
+        house.access.journal.flush()
+        told = admin.get("/api/accesses", params={"subject": f"key:{key.split('_')[1]}"}).json()
+        assert [one["route"] for one in told] == ["GET /api/fleet"]
+        admin.delete(f"/api/keys/{key.split('_')[1]}")
+        assert is_problem(reader.get("/api/fleet"), 401)
 
 
 def test_accesses_are_forgotten_after_their_days(tmp_path: Path) -> None:

@@ -1,5 +1,10 @@
-"""The whole interface, asked of a real hub process as its own description says: `make fuzz` asks for longer."""
+"""A closed hub process: its whole interface asked as its own description says (`make fuzz` asks for longer), its keys
+made by a command.
+"""
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -42,6 +47,35 @@ def test_a_hub_process_asks_even_its_own_machine_who_is_there(closed: tuple[HubP
     assert httpx.get(f"{hub.http.base_url}/api/orders").status_code == 401
     assert httpx.get(f"{hub.http.base_url}/healthz").status_code == 200
     assert hub.get("/api/me")["role"] == "admin"
+
+
+def waywarden(hub: HubProcess, key: str, *words: str) -> subprocess.CompletedProcess[str]:
+    """The command, with this key in its environment."""
+    known = {**os.environ, "WAYWARDEN_KEY": key, "COLUMNS": "200"}
+    command = [sys.executable, "-m", "deploy", *words, "--hub", str(hub.http.base_url).rstrip("/")]
+    return subprocess.run(command, env=known, capture_output=True, text=True, check=False)
+
+
+def test_keys_are_made_listed_and_revoked_by_a_command(closed: tuple[HubProcess, str, Path]) -> None:
+    hub, admin, _ = closed
+    made = waywarden(hub, admin, "keys", "make", "the screen", "--role", "viewer", "--depot", "north", "--days", "9")
+    key = made.stdout.splitlines()[-1]
+    me = httpx.get(f"{hub.http.base_url}/api/me", headers={"Authorization": f"Bearer {key}"}).json()
+    assert me["depots"] == ["north"]
+    listed = waywarden(hub, admin, "keys", "list").stdout
+    assert "the screen" in listed
+    assert key not in listed
+    assert waywarden(hub, admin, "keys", "revoke", key.split("_")[1]).returncode == 0
+    refused = waywarden(hub, key, "keys", "list")
+    assert refused.returncode == 2
+    assert "was revoked" in refused.stdout
+
+
+def test_a_command_without_a_key_is_told_where_to_put_one(closed: tuple[HubProcess, str, Path]) -> None:
+    hub, admin, _ = closed
+    nobody = waywarden(hub, "", "verify")
+    assert (nobody.returncode, "put an admin's key into WAYWARDEN_KEY" in nobody.stdout) == (2, True)
+    assert waywarden(hub, admin, "verify").returncode == 0
 
 
 def test_the_first_key_is_shown_once_and_not_at_the_next_start(closed: tuple[HubProcess, str, Path]) -> None:
