@@ -17,7 +17,7 @@ import time
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from typing import IO, Any
@@ -294,29 +294,37 @@ def _content(file: Path) -> bytes:
 # Checking.
 
 
-def _opened(file: Path) -> zipfile.ZipFile:
-    try:
-        return zipfile.ZipFile(file)
-    except FileNotFoundError:
-        raise ArchiveForeign(f"archive {file} does not exist") from None
-    except zipfile.BadZipFile:
-        raise ArchiveForeign(
-            f"{file} is no whole archive: it was cut off while it was made or copied, or is another kind of file; "
-            "expected what `waywarden backup` wrote"
-        ) from None
+_UNREADABLE = (zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, RuntimeError, ValueError, OverflowError)
+"""What a zip whose bytes were changed makes the library raise."""
+
+
+@contextmanager
+def _opened(file: Path) -> Iterator[zipfile.ZipFile]:
+    if not file.exists():
+        raise ArchiveForeign(f"archive {file} does not exist")
+    with file.open("rb") as content:
+        try:
+            archive = zipfile.ZipFile(content)
+        except _UNREADABLE:
+            raise ArchiveForeign(
+                f"{file} is no whole archive: it was cut off while it was made or copied, or is another kind of file; "
+                "expected what `waywarden backup` wrote"
+            ) from None
+        with archive:
+            yield archive
 
 
 def _manifest(file: Path, archive: zipfile.ZipFile) -> Manifest:
     try:
         said = archive.read("manifest.json")
         found = msgspec.json.decode(said, type=_Format).format
-        if found > FORMAT:
-            raise ArchiveForeign(f"archive {file} has format {found}, expected up to {FORMAT}: install a newer release")
-        manifest = msgspec.json.decode(said, type=Manifest)
-    except (zipfile.BadZipFile, zlib.error, EOFError) as wrong:
-        raise ArchiveDamaged(f"archive {file} is damaged in manifest.json ({wrong}): take another copy") from None
+        manifest = msgspec.json.decode(said, type=Manifest) if found <= FORMAT else None
     except (KeyError, msgspec.MsgspecError):
         raise ArchiveForeign(f"{file} is no archive of a hub: expected what `waywarden backup` wrote") from None
+    except _UNREADABLE as wrong:
+        raise ArchiveDamaged(f"archive {file} is damaged in manifest.json ({wrong}): take another copy") from None
+    if manifest is None:
+        raise ArchiveForeign(f"archive {file} has format {found}, expected up to {FORMAT}: install a newer release")
     known = {f"rows/{room}" for room in (*ROOMS, *ARCHIVES)} | set(_TELEMETRY)
     strange = [part.name for part in manifest.parts if part.name not in known and not part.name.startswith("files/")]
     if strange:
@@ -336,7 +344,7 @@ def _wrong(archive: zipfile.ZipFile, part: Part, tell: Tell) -> str:
                 size += len(block)
     except KeyError:
         return "it is missing"
-    except (zipfile.BadZipFile, zlib.error, EOFError, OSError, NotImplementedError, RuntimeError) as wrong:
+    except _UNREADABLE as wrong:
         return f"it cannot be read: {wrong}"
     tell(part.name, part.rows)
     if size != part.bytes:

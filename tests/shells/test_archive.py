@@ -13,6 +13,8 @@ from pathlib import Path
 import msgspec
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from typer.testing import CliRunner
 
 from cloud_hub.fleet import KeptDecision
@@ -373,7 +375,7 @@ def run(*words: str) -> tuple[int, str]:
 
 
 @pytest.fixture
-def settings(tmp_path: Path, stores: Stores) -> Path:
+def hub_toml(tmp_path: Path, stores: Stores) -> Path:
     """The settings of a hub with a store and keys."""
     for name in ("hub.key", "authority/ca.key", "authority/ca.crl"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
@@ -388,36 +390,58 @@ def settings(tmp_path: Path, stores: Stores) -> Path:
 
 
 def test_the_commands_take_a_hub_with_its_keys_to_another_machine(
-    settings: Path, stores: Stores, tmp_path: Path
+    hub_toml: Path, stores: Stores, tmp_path: Path
 ) -> None:
-    code, said = run("backup", str(tmp_path / "a"), "--settings", str(settings))
+    code, said = run("backup", str(tmp_path / "a"), "--settings", str(hub_toml))
     assert code == 0, said
     assert "secrets (authority/ca.crl, authority/ca.key, hub.key): who has it can give orders" in said
     assert run("restore", str(tmp_path / "a"), "--check")[0] == 0
     for name in ("hub.key", "authority/ca.key"):
         (tmp_path / name).unlink()
     found = stores.new()
-    code, said = run("restore", str(tmp_path / "a"), "--settings", str(settings), "--store", found)
+    code, said = run("restore", str(tmp_path / "a"), "--settings", str(hub_toml), "--store", found)
     assert code == 0, said
     assert (tmp_path / "hub.key").read_text() == "secret of hub.key"
     assert stat.S_IMODE((tmp_path / "authority" / "ca.key").stat().st_mode) == 0o600
     (tmp_path / "authority" / "ca.crl").write_text("a later one")
-    assert run("restore", str(tmp_path / "a"), "--settings", str(settings), "--store", stores.new())[0] == 0
+    assert run("restore", str(tmp_path / "a"), "--settings", str(hub_toml), "--store", stores.new())[0] == 0
     assert (tmp_path / "authority" / "ca.crl").read_text() == "a later one"
     (tmp_path / "hub.key").write_text("another")
-    code, said = run("restore", str(tmp_path / "a"), "--settings", str(settings), "--store", stores.new())
+    code, said = run("restore", str(tmp_path / "a"), "--settings", str(hub_toml), "--store", stores.new())
     assert code == 2
     assert "hub.key is there already and differs" in said
 
 
-def test_what_cannot_be_done_is_said_in_a_sentence(settings: Path, stores: Stores, tmp_path: Path) -> None:
+def test_what_cannot_be_done_is_said_in_a_sentence(hub_toml: Path, stores: Stores, tmp_path: Path) -> None:
     assert run("backup", str(tmp_path / "a")) == (2, "which store? give --store URL, or --settings hub.toml\n")
     assert "does not exist, expected a hub's store" in run("backup", str(tmp_path / "a"), "--store", stores.new())[1]
-    assert run("backup", str(tmp_path / "no" / "a"), "--settings", str(settings))[0] == 2
-    assert run("backup", str(tmp_path / "a"), "--settings", str(settings))[0] == 0
+    assert run("backup", str(tmp_path / "no" / "a"), "--settings", str(hub_toml))[0] == 2
+    assert run("backup", str(tmp_path / "a"), "--settings", str(hub_toml))[0] == 0
     spoiled(tmp_path / "a", "rows/orders")
     code, said = run("restore", str(tmp_path / "a"), "--check")
     assert code == 1
     assert "damaged in 1 of" in said
     code, said = run("restore", str(tmp_path / "a"), "--store", "mysql://me:secret@db/x")
     assert (code, "secret" in said) == (1, False)
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.data())
+def test_bytes_changed_anywhere_are_refused_by_name_or_change_nothing(whole: Path, data: st.DataObject) -> None:
+    content = bytearray(whole.read_bytes())
+    for place in data.draw(st.lists(st.integers(0, len(content) - 1), min_size=1, max_size=3)):
+        content[place] ^= data.draw(st.integers(1, 255))
+    changed = whole.with_name("changed")
+    changed.write_bytes(content)
+    try:
+        found = examine(changed, silent)
+    except (ArchiveDamaged, ArchiveForeign):
+        return
+    assert found == examine(whole, silent)
+
+
+@pytest.fixture
+def whole(stores: Stores, tmp_path: Path) -> Path:
+    """An archive of a filled store."""
+    back_up(stores.filled(), tmp_path / "whole", NOW_MS, {}, silent)
+    return tmp_path / "whole"
