@@ -28,10 +28,11 @@ from cloud_hub.fleet import AgentRecord
 from cloud_hub.storage import open_stores
 from deploy.stack import Stack, free_ports
 from shared.clock import SETTING, Clock
-from shared.quantities import EpochMs
 from shared.steps import Row
+from tests.bench.card import measure_card
 from tests.bench.fleet_day import HOUR_MS, Copies, RecordedDay, record
 from tests.bench.fleet_load import Load, Meter
+from tests.bench.mobile_data import van_day
 from tests.chaos.database import Database
 from tests.universe.town import ZONE, Town
 
@@ -57,7 +58,7 @@ class Setup:
         self.stack = Stack(folder / "logs", {SETTING: self.clock.setting()})
         self._broker(broker)
         settings = folder / "hub.toml"
-        settings.write_text(self._settings(day))
+        settings.write_text(self._settings(day) + "[access]\nopen_on_loopback = true\n")
         self.stack.start("hub", "cloud_hub", "run", "--settings", str(settings))
         self._wait_ready()
 
@@ -111,7 +112,7 @@ class Setup:
             f'broker = "mqtt://127.0.0.1:{self.broker_port}"\nstore = "{self.database.url}"\n'
             f'http_port = {self.http_port}\nday = "{day.hour.day}"\nzone = "{ZONE}"\n'
             f'key_file = "{self.folder / "hub.key"}"\n'
-            '[access]\nopen_on_loopback = true\n'
+            "[access]\nopen_on_loopback = true\n"
             f'[[depots]]\nid = "{depot.depot_id}"\nname = "{depot.name}"\n'
             f"position = [{depot.position.lat}, {depot.position.lon}]\n"
             f"gateway = [{depot.gateway.lat}, {depot.gateway.lon}]\nstem_s = {depot.stem_s}\n"
@@ -217,6 +218,7 @@ def main() -> None:
     parser.add_argument("--store", default="embedded", help="embedded, postgres (one of our own), or a URL")
     parser.add_argument("--broker", default="embedded", choices=("embedded", "mosquitto"))
     parser.add_argument("--minutes", type=float, default=30.0, help="of the day that is said")
+    parser.add_argument("--card", type=Path, default=Path(), help="a folder on a real disk, for the agent's store")
     arguments = parser.parse_args()
     say = Console(stderr=True)
     say.print("living one day of three vans")
@@ -224,6 +226,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="waywarden-cost-") as scratch:
         say.print("filling the hub's books, then saying it all")
         figures = hub_cost(day, arguments, Path(scratch).resolve())
+    say.print("saying one van's day over TLS")
+    by_kind = van_day(day, "van-1")
+    say.print("driving a day onto a card")
+    with tempfile.TemporaryDirectory(prefix="waywarden-card-", dir=arguments.card) as card:
+        figures["sd_gb_day"] = round(measure_card(Path(card)).sd_gb_day, 3)
+    figures |= {name if name == "van_mb_day" else f"van_mb_{name}": round(mb, 2) for name, mb in by_kind.items()}
     table = Table(
         "figure",
         "measured",
@@ -232,10 +240,8 @@ def main() -> None:
     for name, value in figures.items():
         table.add_row(name, str(value))
     say.print(table)
-    print(json.dumps(vars(arguments) | figures))
+    print(json.dumps(vars(arguments) | figures, default=str))
 
-
-__all__ = ["EpochMs", "hub_cost"]
 
 if __name__ == "__main__":
     main()

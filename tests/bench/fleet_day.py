@@ -15,7 +15,6 @@ import msgspec
 from shared import topics, wire
 from shared.ledger import Decision
 from shared.messages import Numbered
-from shared.quantities import EpochMs
 from shared.steps import Envelope, Row
 from tests.universe.day import Universe
 from tests.universe.town import VANS, Town
@@ -30,25 +29,32 @@ class Hour:
     from_ms: int
     to_ms: int
     day: str
+    vans: tuple[str, ...]
     rooms: dict[str, dict[str, bytes]] = field(default_factory=dict)
     up: list[tuple[int, str, Envelope]] = field(default_factory=list)
     down: list[tuple[int, Envelope]] = field(default_factory=list)
-    vehicles: tuple[Any, ...] = ()
 
 
 class RecordedDay(Universe):
     """A universe that remembers everything that crossed the wire, and the hub's store at one hour."""
 
-    def __init__(self, town: Town, seed: int, from_hour: float, to_hour: float) -> None:
-        super().__init__(town, seed)
-        self.hour = Hour(town.at(seed, from_hour), town.at(seed, to_hour), town.day(seed))
+    def __init__(
+        self,
+        town: Town,
+        seed: int,
+        from_hour: float = 11.0,
+        to_hour: float = 12.0,
+        vans: Sequence[str] = VANS,
+        most_orders: int = 10_000,
+    ) -> None:
+        super().__init__(town, seed, vans=vans, most_orders=most_orders)
+        self.hour = Hour(town.at(seed, from_hour), town.at(seed, to_hour), town.day(seed), tuple(vans))
         self.whole_day: list[tuple[int, str, str, Envelope]] = []
         """Instant, van ("" for everybody), "up" or "down", and what was said."""
 
     def _flush(self) -> None:
         if not self.hour.rooms and self.now_ms >= self.hour.from_ms:
             self.hour.rooms = {room: dict(rows) for room, rows in self.hub_store.rooms.items()}
-            self.hour.vehicles = self.town.vehicles(self.seed)
         super()._flush()
 
     def _heard(self, cell: Any, envelope: Envelope) -> Any:
@@ -70,17 +76,17 @@ class Copies:
     def __init__(self, hour: Hour, vans: int) -> None:
         """`vans` is rounded up to whole copies of the recorded day."""
         self._hour = hour
-        self.count = -(-vans // len(VANS))
+        self.count = -(-vans // len(hour.vans))
         orders = hour.rooms.get("orders", {})
         stops = hour.rooms.get("stops", {})
         customers = hour.rooms.get("customers", {})
-        names = sorted({*VANS, *orders, *stops, *customers}, key=len, reverse=True)
+        names = sorted({*hour.vans, *orders, *stops, *customers}, key=len, reverse=True)
         self._pattern = re.compile("|".join(rf"\b{re.escape(name)}\b(?!x)" for name in names))
 
     @property
     def vans(self) -> list[str]:
         """Every van's name."""
-        return [self._named(van, k) for k in range(self.count) for van in VANS]
+        return [self._named(van, k) for k in range(self.count) for van in self._hour.vans]
 
     def rows(self) -> Iterator[Row]:
         """The hub's rows, for all copies. What is the hub's alone (its own record, closed streets) is there once."""
@@ -129,21 +135,8 @@ def _rechained(numbered: Numbered, van: str, links: dict[str, str]) -> Numbered:
     return msgspec.structs.replace(numbered, message=msgspec.structs.replace(numbered.message, decision=decision))
 
 
-def record(town: Town, seed: int, from_hour: float = 11.0, to_hour: float = 12.0) -> RecordedDay:
+def record(town: Town, seed: int) -> RecordedDay:
     """Live one whole day and keep what crossed the wire."""
-    day = RecordedDay(town, seed, from_hour, to_hour)
+    day = RecordedDay(town, seed)
     day.run()
     return day
-
-
-def bytes_said(day: RecordedDay, van: str) -> dict[str, int]:
-    """Bytes of topic and payload of one van's whole day, by direction and kind."""
-    found: dict[str, int] = {}
-    for _, whose, way, envelope in day.whole_day:
-        if whose in (van, ""):
-            kind = f"{way} {topics.read(envelope.topic).carries}"
-            found[kind] = found.get(kind, 0) + len(envelope.topic) + len(envelope.payload)
-    return found
-
-
-__all__ = ["HOUR_MS", "Copies", "EpochMs", "Hour", "RecordedDay", "Sequence", "bytes_said", "record"]
