@@ -112,7 +112,6 @@ class Setup:
             f'broker = "mqtt://127.0.0.1:{self.broker_port}"\nstore = "{self.database.url}"\n'
             f'http_port = {self.http_port}\nday = "{day.hour.day}"\nzone = "{ZONE}"\n'
             f'key_file = "{self.folder / "hub.key"}"\n'
-            "[access]\nopen_on_loopback = true\n"
             f'[[depots]]\nid = "{depot.depot_id}"\nname = "{depot.name}"\n'
             f"position = [{depot.position.lat}, {depot.position.lon}]\n"
             f"gateway = [{depot.gateway.lat}, {depot.gateway.lon}]\nstem_s = {depot.stem_s}\n"
