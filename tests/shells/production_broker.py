@@ -66,6 +66,7 @@ class ProductionBroker:
         folder.mkdir(exist_ok=True)
         (folder / f"{name}.crt").write_bytes(certificate)
         (folder / f"{name}.key").write_text(ssl.DER_cert_to_PEM_cert(der).replace("CERTIFICATE", "PRIVATE KEY"))
+        (folder / f"{name}.key").chmod(0o600)
         ca = str(self.authority.folder / "ca.crt")
         return Tls(ca, str(folder / f"{name}.crt"), str(folder / f"{name}.key"))
 
