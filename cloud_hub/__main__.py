@@ -6,10 +6,11 @@ import signal
 import socket
 import threading
 from collections.abc import Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 from zoneinfo import ZoneInfo
 
 import typer
@@ -136,6 +137,7 @@ class Hub:
         if self._stores is None:
             return
         store, telemetry = self._stores
+        self._load(store, telemetry)
         self._lease = Lease(store, self.settings.region, own_name())
         if self._waited_to_act(store, self._lease):
             self._begin(store, telemetry, self._lease)
@@ -163,14 +165,35 @@ class Hub:
             self._stop.wait(TRY_S)
         return False
 
-    def _begin(self, store: HubStore, telemetry: TelemetryStore, lease: Lease) -> None:
+    def _load(self, store: HubStore, telemetry: TelemetryStore) -> None:
+        """Make everything that needs no right to act: a standby that takes over loses no second with it."""
         settings = self.settings
-        secret = self._signer.secret_for("people")
-        feed = Feed()
-        watched = WatchedStore(ShownStore(store, feed), self._commit_s.observe)
-        self._core = HubCore(_identity(settings, secret), watched.saved())
         enrolment = Enrolment(settings, self._signer.public_hex())
+        self._feed = Feed()
         self._door = Door(settings.region, enrolment.is_revoked)
+        self._lane = FastLane(
+            settings.broker, settings.region, telemetry,
+            lambda agent: self._core.knows(agent) and not enrolment.is_revoked(agent),
+            settings.privacy.telemetry_days, self._clock.now_ms,
+            is_shared=is_postgres(settings.store), tls=tls_of(settings),
+        )  # fmt: skip
+        self._access = open_access(
+            settings.access, self._provider, store, self._signer.secret_for(SESSIONS), self._ask, self._registry
+        )
+        desk = Desk(
+            settings, store, telemetry, self._ask, self._feed, self._roads, self._geocoder, self._clock, self._links,
+            self._registry, self._why_not_ready, self._signer.secret_for("people"), self._access, enrolment,
+        )  # fmt: skip
+        self._app = make_app(desk)
+
+    def _ask(self, event: Any) -> "Future[Any]":
+        return self._runner.ask(event)
+
+    def _begin(self, store: HubStore, telemetry: TelemetryStore, lease: Lease) -> None:
+        """Recover from what the store holds now, and begin to listen."""
+        settings = self.settings
+        watched = WatchedStore(ShownStore(store, self._feed), self._commit_s.observe)
+        self._core = HubCore(_identity(settings, self._signer.secret_for("people")), watched.saved())
         jobs = Jobs(self._roads, self._solver, self._notifier.send)
         heard = [topic for topic in topics.heard_by_hub(settings.region) if not topic.endswith("/telemetry")]
         self._link = Link(
@@ -184,34 +207,20 @@ class Hub:
             tls=tls_of(settings),
         )
         self._runner = Runner(self._core, watched, self._clock, self._link.publish, jobs.do, workers=JOB_WORKERS)
-        self._lane = FastLane(
-            settings.broker, settings.region, telemetry,
-            lambda agent: self._core.knows(agent) and not enrolment.is_revoked(agent),
-            settings.privacy.telemetry_days, self._clock.now_ms,
-            is_shared=is_postgres(settings.store), tls=tls_of(settings),
-        )  # fmt: skip
         self._thread = threading.Thread(target=self._run_core, name="core", daemon=True)
         self._registry.register(self._counts(lease, store, telemetry))
-        self._access = open_access(
-            settings.access, self._provider, store, self._signer.secret_for(SESSIONS), self._runner.ask, self._registry
-        )
-        desk = Desk(
-            settings, store, telemetry, self._runner.ask, feed, self._roads, self._geocoder, self._clock, self._links,
-            self._registry, self._why_not_ready, secret, self._access, enrolment,
-        )  # fmt: skip
-        web = make_app(desk)
-        make_first_key(settings.access, self._runner.ask)
+        make_first_key(settings.access, self._ask)
         self._thread.start()
+        self._link.open()
         self._runner.post(DepotsSaid(depots_of(settings)))
         named = self._vehicles_to_name(store, telemetry)
         if named:
             self._runner.post(VehiclesSaid(named))
-        self._heard = telemetry.changes(feed.hear)
+        self._heard = telemetry.changes(self._feed.hear)
         if settings.ingest.own_lane:
             self._lane.open()
-        self._link.open()
         self._is_acting = True
-        self.web.show(web)
+        self.web.show(self._app)
 
     def close(self) -> None:
         """Say goodbye, finish the step under way, and let go of everything."""

@@ -52,6 +52,13 @@ class Stack:
         """The process id of each."""
         return {name: process.pid for name, process in self._processes.items()}
 
+    def revive(self) -> list[str]:
+        """Start again whoever ended with EX_TEMPFAIL, by which a process asks for it; their names."""
+        revived = [name for name, process in self._processes.items() if process.poll() == os.EX_TEMPFAIL]
+        for name in revived:
+            self._spawn(name)
+        return revived
+
     def fallen(self) -> list[str]:
         """Who has ended without being asked to, with the last line each wrote."""
         return [

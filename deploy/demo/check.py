@@ -72,6 +72,7 @@ class Check:
             ("cut_off", self._a_van_did_it_alone_and_they_agree),
         )
         while time.monotonic() < until_s and not all(name in self.proven for name, _ in (*claims, ("figures", None))):
+            self._stage.stack.revive()
             if fallen := self._stage.stack.fallen():
                 raise DidNotStart("; ".join(fallen))
             try:

@@ -65,6 +65,7 @@ class Screen:
                     return
 
     def _look(self) -> None:
+        self._stage.stack.revive()
         try:
             self._fleet = self._stage.hub.get("/api/fleet").raise_for_status().json()
             newest = {"newest_first": True, "most": 8 * SHOWN_DECISIONS}

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from cloud_hub.chains import KeptHand
 from cloud_hub.contacts import Customer, Wishes
 from cloud_hub.events import ClosuresAsked, ForgetAsked, Notice, OptOutSaid, OrderCorrected, OrdersHanded
-from cloud_hub.fleet import Candidate, DeadLetter, Order
+from cloud_hub.fleet import Candidate, DeadLetter, DeadPayload, Order
 from cloud_hub.hub import HubCore, HubIdentity
 from cloud_hub.notice_rules import NoticeRule
 from cloud_hub.promises import Promise
@@ -112,6 +112,8 @@ def a_day(keep_days: int = 0) -> Remembering:
     hub.commit([Row("objects", "pic-1/0000", msgspec.json.encode(part))])
     letter = DeadLetter(VAN, "b", "events", 9, at(9), "why", '{"stop_id":"stop-1","reason":"the dog bit me"}')
     hub.commit([Row("dead_letters", "x", msgspec.json.encode(letter))])
+    for key, said in (("x", b'{"stop_id":"stop-1","reason":"the dog bit me"}'), ("y", b'{"stop_id":"stop-2"}')):
+        hub.commit([Row("dead_payloads", key, msgspec.json.encode(DeadPayload(at(9), said)))])
     hub.commit([Row("receipts", "r", b'{"order_id":"order-1","answer":"250 anna@example.fi"}')])
     return hub
 
@@ -124,6 +126,7 @@ def test_a_customer_is_forgotten_everywhere_and_the_figures_stay() -> None:
     answer = hub.take(ForgetAsked("anna-ref", "bert")).answers[0]
     assert (answer.is_done, answer.named[1:]) == (True, ("order-1",))
     assert hub.found() == []
+    assert list(hub.rooms["dead_payloads"]) == ["y"]
     assert hub.documents("promises", Promise) == promises
     assert {notice.order_id for notice in hub.documents("notices_due", Notice).values()} <= {"order-2"}
     kept = hub.documents("orders", Order)["order-1"]
