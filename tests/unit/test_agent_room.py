@@ -22,7 +22,7 @@ from shared.work import AgentId, Outcome
 from tests.agents import DEPOT, Rig, identity, plan_of, row_of_houses
 
 VAN = AgentId("van-1")
-BATCH_BYTES = 6_000
+BATCH_BYTES = 5_000
 
 
 class Small(Rig):
@@ -223,6 +223,7 @@ MOVES = st.lists(
 @given(MOVES)
 def test_stored_thinned_and_waiting_add_up_wherever_the_plug_is_pulled(moves: list[tuple[str, str]]) -> None:
     world = World()
+    world.step(LinkUp())
     outbox_bytes = 100_000
     for move, dies_at in moves:
         try:
@@ -239,7 +240,7 @@ def test_stored_thinned_and_waiting_add_up_wherever_the_plug_is_pulled(moves: li
             elif move == "ack":
                 world.step(world.ack(), dies_at=dies_at)
             elif move in ("poor", "rich"):
-                outbox_bytes = 2 * BATCH_BYTES if move == "poor" else 100_000
+                outbox_bytes = BATCH_BYTES if move == "poor" else 100_000
                 world.wake_up(outbox_bytes)
                 world.step(dies_at=dies_at)
             else:
