@@ -5,6 +5,7 @@ would on its own machine; nothing passes between them but the wire.
 """
 
 import shutil
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
@@ -29,6 +30,7 @@ DAY = "2026-03-03"
 """A Tuesday in winter, whatever today is: the same seed shows the same day."""
 
 FIRST_REASONS = 5
+READY_WITHIN_S = 60.0
 STARTS_AT = "07:26"
 SHIFT = ("07:30", "15:00")
 STEM_S = 900
@@ -147,6 +149,7 @@ class Stage:
             self._start_van(number, van, signer.public_hex())
         self.stack.start("twin", "firmware_sim", "twin", "--settings", self._write("twin", self._twin_settings()))
         self.stack.wait_for_port("hub", self.hub_port)
+        self._wait_until_ready()
         self._hand_in_orders()
         self._tell("planning the day")
         planned = self.hub.post("/api/day/plan", json={"day": DAY})
@@ -173,6 +176,14 @@ class Stage:
         self.stack.wait_for_port(f"{van}-cable", ports.cable_control)
         agent = self._write(f"{van}-agent", self._agent_settings(van, hub_public_key))
         self.stack.start(f"{van}-agent", "edge_agent", "run", "--settings", agent)
+
+    def _wait_until_ready(self) -> None:
+        """The hub answers at its door before it has recovered, and says until then that it is not ready."""
+        deadline_s = time.monotonic() + READY_WITHIN_S
+        while (answer := self.hub.get("/readyz")).is_error:
+            if self.stack.fallen() or time.monotonic() > deadline_s:
+                raise DidNotStart(f"the hub is not ready: {answer.text[:200]} {self.stack.last_words('hub')}")
+            time.sleep(0.1)
 
     def _hand_in_orders(self) -> None:
         answer = self.hub.post(
