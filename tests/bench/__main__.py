@@ -18,6 +18,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="a sample of the instances")
     arguments = parser.parse_args()
     sample = ["--sample", "20", "--seed", "1"] if arguments.quick else []
+    ingest = ["--seconds", "8", "--rounds", "1"] if arguments.quick else []
     routing, trips = arguments.data / "routing", arguments.data / "eta" / "chicago_taxi_15k.csv"
     benches = [
         ["tests.bench.resequence", "--instances", str(routing / "tsptw"),
@@ -27,6 +28,9 @@ def main() -> None:
         ["tests.bench.promises", *(["--quick"] if arguments.quick else [])],
         ["tests.bench.page"],
         ["tests.bench.install"],
+        ["tests.bench.ingest", *ingest],
+        ["tests.bench.ingest", "--store", "postgres", "--broker", "mosquitto", *ingest],
+        ["tests.bench.ingest", "--store", "postgres", "--broker", "mosquitto", "--channels", "8", *ingest],
     ]  # fmt: skip
     failed = [bench[0] for bench in benches if subprocess.run([sys.executable, "-m", *bench], check=False).returncode]
     if failed:
