@@ -172,9 +172,10 @@ class EmbeddedTelemetry:
         newest: dict[str, tuple[int, float]] = {}
         for (payload,) in rows:
             for name, (at_ms, value) in _newest(payload).items():
-                if found - NEWEST_MS <= at_ms and at_ms >= newest.get(name, (0, 0.0))[0]:
+                if at_ms >= newest.get(name, (0, 0.0))[0]:
                     newest[name] = (at_ms, value)
-        return newest
+        last_ms = max((at_ms for at_ms, _ in newest.values()), default=0)
+        return {name: one for name, one in newest.items() if one[0] >= last_ms - NEWEST_MS}
 
     def changes(self, hear: Callable[[Sequence[ReadingsCame]], None]) -> Closing:
         """Have `hear` called, from a thread of its own, with what this process commits from now on: there is no

@@ -24,6 +24,7 @@ NEWEST_MS = 900_000
 FARTHEST_MS = 9_007_199_254_740_992
 """No agent's instant lies beyond (see `cloud_hub.telemetry`), and PostgreSQL's calendar goes further."""
 
+MINUTE_MS = 60_000
 HOUR_MS = 3_600_000
 DUMPED_AT_ONCE = 2_000
 """Samples in a segment of a dump."""
@@ -111,19 +112,20 @@ def summed(
 def latest(connection: Connection, agent: str) -> dict[str, tuple[int, float]]:
     """The newest value of every channel in the last quarter of an hour the agent measured anything in."""
     known = places(connection, agent)
-    newest = max((at_ms for place in known for at_ms in _newest(connection, place)), default=None)
-    if newest is None:
+    last_ms = max((at_ms for place in known for at_ms in _newest(connection, place)), default=None)
+    if last_ms is None:
         return {}
     parts = [
         say("(SELECT {name}::text AS name, at, reading FROM ({raw}) AS parts ORDER BY at DESC LIMIT 1)",
-            name=sql.Literal(name), raw=_raw(place, column, newest - NEWEST_MS, newest))
+            name=sql.Literal(name), raw=_raw(place, column, last_ms - MINUTE_MS - NEWEST_MS, last_ms))
         for place in known for name, column in place.columns.items()
     ]  # fmt: skip
     rows = connection.execute(
         say("SELECT name, (extract(epoch FROM at) * 1000)::int8, reading FROM ({parts}) AS parts ORDER BY at",
             parts=sql.SQL(" UNION ALL ").join(parts))
     ).fetchall()  # fmt: skip
-    return {name: (at_ms, reading) for name, at_ms, reading in rows}
+    newest_ms = max((at_ms for _, at_ms, _ in rows), default=0)
+    return {name: (at_ms, reading) for name, at_ms, reading in rows if at_ms >= newest_ms - NEWEST_MS}
 
 
 def taken(connection: Connection, sender: str, boot: str) -> Taken:
@@ -306,19 +308,20 @@ def _sums(place: Place, column: str | int, from_ms: int, to_ms: int, per: Litera
 
 
 def _newest(connection: Connection, place: Place) -> Iterable[int]:
-    """The instant of an agent's newest sample in a table; in the narrow one, which is not sorted by agent, the end of
-    the newest minute its sums know.
-    """
+    """An instant within a minute after an agent's newest sample in a table."""
     layout = place.layout
+    # The sums are one table and tell the minute; the readings would be asked day by day. TimescaleDB looks from the
+    # newest chunk backwards by itself; and a table of positions alone has no sums.
+    is_looked_up = layout.summed and not (layout.number and layout.has_views)
     query = (
-        say("SELECT max(at) FROM {table} WHERE agent = {agent}",
-            table=sql.Identifier(layout.table), agent=sql.Literal(place.agent))
-        if layout.number
-        else say("SELECT max(begins) + INTERVAL '1 minute' FROM {table} WHERE agent = {agent}",
-                 table=sql.Identifier(layout.by_minute), agent=sql.Literal(place.agent))
+        say("SELECT max(begins) + INTERVAL '1 minute' FROM {table} WHERE agent = {agent}",
+            table=sql.Identifier(layout.by_minute), agent=sql.Literal(place.agent))
+        if is_looked_up
+        else say("SELECT max(at) FROM {table} WHERE agent = {agent}",
+                 table=sql.Identifier(layout.table), agent=sql.Literal(place.agent))
     )  # fmt: skip
     row = connection.execute(
-        say("SELECT (extract(epoch FROM newest.max) * 1000)::int8 FROM ({query}) AS newest (max)", query=query)
+        say("SELECT (extract(epoch FROM newest.at) * 1000)::int8 FROM ({query}) AS newest (at)", query=query)
     ).fetchone()
     return [] if row is None or row[0] is None else [int(row[0])]
 
