@@ -18,6 +18,7 @@ from nacl.signing import SigningKey
 
 from cloud_hub.authority import Authority, secret_of
 from cloud_hub.settings import HubSettings, TlsSetting
+from deploy.broker import NotLoopback, serve
 from deploy.enrol_commands import SessionLives, end_session
 from deploy.mosquitto import MESSAGE_BYTES, BrokerPlan, FolderUnusable, access_list, broker_user, refresh, render
 from edge_agent.enrolment import certificate_request
@@ -563,6 +564,27 @@ def test_a_certificate_renewed_in_its_place_is_used_at_the_next_connection(broke
     assert isinstance(heard.get(timeout=PATIENCE_S), LinkDown)
     assert heard.get(timeout=PATIENCE_S) == LinkUp()
     link.close()
+
+
+def test_ingest_workers_share_what_agents_say(broker: ProductionBroker, van_1: Tls) -> None:
+    shared = "$share/ingest/ww/main/+/up/telemetry"
+    with (
+        rude(broker.hub_port, broker.hub(), "ingest-1") as first,
+        rude(broker.hub_port, broker.hub(), "ingest-2") as second,
+        rude(broker.agents_port, van_1) as agent,
+    ):
+        first.listen(shared)
+        second.listen(shared)
+        for number in range(10):
+            assert agent.say("ww/main/van-1/up/telemetry", b"%d" % number) == "taken"
+        heard = [each.hears()[1] for each in (first, second) for _ in range(5)]
+    assert sorted(heard) == [b"%d" % number for number in range(10)]
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "192.0.2.1", "::"])
+def test_the_embedded_broker_refuses_to_listen_beyond_the_loopback(host: str) -> None:
+    with pytest.raises(NotLoopback, match="use Mosquitto"):
+        serve(1883, host)
 
 
 def test_every_pattern_of_the_access_list_names_its_agent_or_the_hub() -> None:

@@ -103,7 +103,7 @@ def test_a_pulled_cable_breaks_the_link_and_a_plugged_one_mends_it(cable: CableA
 
 
 def test_a_cable_answers_nonsense_by_name(cable: CableAt) -> None:
-    assert cable.tell("sing") == {"error": "found 'sing', expected pull, plug or state"}
+    assert cable.tell("sing") == {"error": "found 'sing', expected pull, freeze, plug or state"}
 
 
 def test_a_cable_answers_hostile_lines_and_lives(cable: CableAt) -> None:
@@ -141,3 +141,20 @@ def test_what_comes_together_is_heard_together_and_in_order(port: int) -> None:
     assert numbers == list(range(500))
     mouth.close()
     ears.close()
+
+
+def test_a_listener_that_breaks_does_not_end_the_link(port: int, heard: Heardings) -> None:
+    def hear(event: LinkEvent) -> None:
+        if event == Heard("ww/1/here", b"poison", None):
+            raise ValueError("a bug of ours")
+        heard.put(event)
+
+    link = Link(f"mqtt://127.0.0.1:{port}", "van-3", ["ww/1/here"], hear)
+    link.open()
+    next_of(heard, LinkUp)
+    link.publish(Envelope("ww/1/here", b"poison"))
+    next_of(heard, LinkDown)
+    next_of(heard, LinkUp)
+    link.publish(Envelope("ww/1/here", b"food"))
+    assert next_of(heard, Heard) == Heard("ww/1/here", b"food", None)
+    link.close()

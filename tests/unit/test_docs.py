@@ -15,7 +15,16 @@ from cloud_hub.events import Pace
 from cloud_hub.nextstep import RedeliveryRule
 from cloud_hub.notices import NoticeSetting
 from cloud_hub.promises import Rule
-from cloud_hub.settings import DepotSetting, HubSettings, LockerSetting, Privacy, VehicleSetting
+from cloud_hub.settings import (
+    AuthoritySetting,
+    DepotSetting,
+    HttpTlsSetting,
+    HubSettings,
+    LockerSetting,
+    Privacy,
+    TlsSetting,
+    VehicleSetting,
+)
 from deploy.__main__ import app as front_door
 from edge_agent.__main__ import COMMANDS
 from edge_agent.settings import AgentSettings
@@ -33,6 +42,7 @@ DOCS = Path(__file__).resolve().parents[2] / "docs"
     [
         AgentSettings, HubSettings, DepotSetting, VehicleSetting, Privacy, Rule, Pace, VanSettings, GnssFaults,
         TwinSettings, NoticeSetting, EmailSetting, SmsSetting, WebhookSetting, RedeliveryRule, LockerSetting, Costs,
+        AuthoritySetting, HttpTlsSetting, TlsSetting,
         AccessSetting, OidcSetting,
     ],
 )  # fmt: skip
