@@ -138,7 +138,7 @@ class Hub:
             return
         store, telemetry = self._stores
         self._load(store, telemetry)
-        self._lease = Lease(store, self.settings.region, own_name())
+        self._lease = Lease(store, self.settings.region, own_name(), runs_out=is_postgres(self.settings.store))
         if self._waited_to_act(store, self._lease):
             self._begin(store, telemetry, self._lease)
 

@@ -70,11 +70,22 @@ class CommitFailed(RuntimeError):
 class Lease:
     """This process's right to act for its region, for as long as it can prove it."""
 
-    def __init__(self, store: HubStore, region: str, holder: str, end: Callable[[str], None] = end_process) -> None:
-        """`end` is called at most once, from a thread of the lease, when the right to act is lost or in doubt."""
+    def __init__(
+        self,
+        store: HubStore,
+        region: str,
+        holder: str,
+        *,
+        runs_out: bool,
+        end: Callable[[str], None] = end_process,
+    ) -> None:
+        """`runs_out` when another machine may take the right over: not where a lock on a file is the right, which goes
+        with the process. `end` is called at most once, from a thread of the lease, when the right is lost or in doubt.
+        """
         self._store = store
         self._region = region
         self._holder = holder
+        self._runs_out = runs_out
         self._end = end
         self._renewed_at_s = 0.0
         self._is_over = threading.Event()
@@ -86,7 +97,7 @@ class Lease:
             return False
         # From the moment of asking: the store may have counted from then on.
         self._renewed_at_s = asked_at_s
-        for work in (self._renew, self._watch):
+        for work in (self._renew, self._watch) if self._runs_out else ():
             threading.Thread(target=work, name="lease", daemon=True).start()
         return True
 
@@ -96,8 +107,8 @@ class Lease:
 
     @property
     def age_s(self) -> float:
-        """How long ago the right to act was last confirmed, in seconds."""
-        return time.monotonic() - self._renewed_at_s
+        """How long ago the right to act was last confirmed, in seconds; 0 for one that does not run out."""
+        return time.monotonic() - self._renewed_at_s if self._runs_out else 0.0
 
     def lost(self, why: str) -> None:
         """End the process, once."""
