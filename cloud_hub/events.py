@@ -329,11 +329,15 @@ class Receipt(msgspec.Struct, frozen=True):
 
 
 class NoticeWanted(Job, frozen=True):
-    """Send this notice once more, by this channel, to this customer (of whom only the reference may be known)."""
+    """Send this notice once more, by this channel, to this customer (of whom only the reference may be known).
+
+    `partner` is whose order it is about, "" for the operator's own.
+    """
 
     notice: Notice
     channel: Channel
     customer: Customer
+    partner: str = ""
 
 
 class NoticeDelivered(msgspec.Struct, frozen=True):

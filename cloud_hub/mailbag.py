@@ -153,7 +153,9 @@ class Mailbag:
             if channels != notice.channels:
                 self._put(msgspec.structs.replace(notice, channels=channels))
             self._sending[key] = None
-            yield NoticeWanted(key, self._memory.due_notices[key], channels[0], customer)
+            order = self._memory.orders.get(notice.order_id)
+            partner = "" if order is None else order.partner
+            yield NoticeWanted(key, self._memory.due_notices[key], channels[0], customer, partner)
 
     def wake_ms(self) -> int | None:
         """When (domain time) the next notice has slept long enough; None when none sleeps."""

@@ -52,7 +52,7 @@ class NoticeSetting(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     def rule(self, webhook: str) -> NoticeRule:
         """What the core decides by."""
         is_on: dict[Channel, bool] = {
-            "email": self.email.is_on, "sms": self.sms.is_on, "webhook": bool(self.webhook_url(webhook))
+            "email": self.email.is_on, "sms": self.sms.is_on, "webhook": bool(self.webhook_url(webhook) or self.webhook.partners)
         }  # fmt: skip
         return NoticeRule(
             on=tuple(channel for channel, is_it in is_on.items() if is_it),
@@ -81,6 +81,7 @@ class Notifier:
         self._email = MailServer(setting.email) if setting.email.is_on else None
         self._sms = SmsGateway(setting.sms) if setting.sms.is_on else None
         self._webhook = Webhook(url, region) if url else None
+        self._partners = {name: Webhook(theirs, region) for name, theirs in setting.webhook.partners.items()}
 
     def send(self, wanted: NoticeWanted) -> NoticeDelivered | NoticeFailed:
         """One attempt by the channel that is wanted. Being out of reach is an ordinary answer, never an exception."""
@@ -93,14 +94,15 @@ class Notifier:
         text = self._words.sms(notice, customer.language, link, now_ms)
         if wanted.channel == "sms" and self._sms is not None:
             return self._sms.send(wanted.need, customer.phone, text)
-        if wanted.channel == "webhook" and self._webhook is not None:
+        webhook = self._partners.get(wanted.partner, self._webhook)
+        if wanted.channel == "webhook" and webhook is not None:
             said = {"language": customer.language, "text": text, "tracking_url": link}
-            return self._webhook.send(wanted.need, notice, said)
+            return webhook.send(wanted.need, notice, said)
         return NoticeFailed(wanted.need, f"{wanted.channel} is switched off", is_final=True)
 
     def close(self) -> None:
         """Let go of the connections."""
-        for channel in (self._sms, self._webhook):
+        for channel in (self._sms, self._webhook, *self._partners.values()):
             if channel is not None:
                 channel.close()
 
@@ -117,6 +119,7 @@ def notice_objections(setting: NoticeSetting, webhook: str) -> list[str]:
         ("[notices.webhook] url", setting.webhook.url if setting.webhook.is_on else ""),
         ("[notices.sms] url", setting.sms.url if setting.sms.is_on else ""),
         ("[notices] tracking_url", setting.tracking_url),
+        *((f"[notices.webhook.partners] {name}", url or "nowhere") for name, url in setting.webhook.partners.items()),
     ]
     found = []
     for what, url in urls:

@@ -23,10 +23,13 @@ NEVER_AGAIN = frozenset({400, 401, 403, 404, 405, 410, 413, 415, 422})
 
 
 class WebhookSetting(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Where the shop's messaging listens."""
+    """Where the shop's messaging listens, and where each partner's does, by its name: a partner with an address of its
+    own hears of its orders there, and nobody else does.
+    """
 
     is_on: bool = False
     url: str = ""
+    partners: dict[str, str] = {}
 
 
 class Webhook:

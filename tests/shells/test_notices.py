@@ -320,6 +320,16 @@ def test_an_answer_that_cannot_change_is_final_and_others_are_not(status: int, i
     assert failed.answer.startswith(str(status))
 
 
+def test_a_partner_hears_of_its_orders_at_its_own_address_and_nobody_else_does() -> None:
+    with Inbox() as everybodys, Inbox() as reds:
+        setting = NoticeSetting(webhook=WebhookSetting(partners={"red": reds.url}))
+        with notifier(setting, everybodys.url) as made:
+            for partner in ("red", "blue", ""):
+                made.send(msgspec.structs.replace(wanted("webhook"), partner=partner))
+        assert (len(reds.events), len(everybodys.events)) == (1, 2)
+    assert notice_objections(NoticeSetting(webhook=WebhookSetting(partners={"red": "nowhere"})), "") != []
+
+
 def test_a_shop_that_is_away_is_an_ordinary_answer() -> None:
     (port,) = free_ports(1)
     with notifier(NoticeSetting(), f"http://127.0.0.1:{port}/") as made:
