@@ -12,7 +12,7 @@ from cloud_hub.chains import Chains, Hand
 from cloud_hub.events import Answer, LetterSettled
 from cloud_hub.fleet import DeadLetter, DeadPayload
 from cloud_hub.memory import Memory
-from shared.ledger import Decision, Input
+from shared.ledger import Decision
 from shared.messages import (
     AmendmentTaken,
     Decided,
@@ -112,7 +112,6 @@ class Letters:
             f"dead_letter_{state}",
             f"{person} {did} {letter.sender}, number {letter.seq} of its stream '{letter.stream}'.",
             f"{person} asked",
-            inputs=(Input("why it was put aside", letter.why[:300]),),
             verdict="a person's word",
             hand=Hand(by),
             about=(letter.sender,),
