@@ -76,11 +76,17 @@ def postgres() -> Iterator[PostgresServer]:
 
 
 @pytest.fixture
-def fresh_database(postgres: PostgresServer) -> Iterator[Callable[[], str]]:
-    """Gives the URL of a new and empty PostgreSQL database at each call; they go with the test."""
-    databases = Databases(postgres.url)
-    yield databases.fresh_database
-    databases.drop_all()
+def fresh_database(postgres: PostgresServer) -> Callable[[], str]:
+    """Gives the URL of a new and empty PostgreSQL database at each call; they go with the server, for to drop one
+    writes everything of all others to disk.
+    """
+    return Databases(postgres.url).fresh_database
+
+
+@pytest.fixture
+def fresh_store(postgres: PostgresServer) -> Callable[[], str]:
+    """The same of databases that are brought up to this release already: sooner there."""
+    return postgres.fresh_store
 
 
 @pytest.fixture

@@ -65,7 +65,7 @@ class Stores:
         self._made += 1
         if kind == "embedded":
             return f"sqlite:///{self._folder / f'store-{self._made}' / 'hub.db'}"
-        fresh = {"postgres": "fresh_database", "timescale": "fresh_timescale"}[kind]
+        fresh = {"postgres": "fresh_store", "timescale": "fresh_timescale"}[kind]
         return str(self._request.getfixturevalue(fresh)())
 
     def filled(self, kind: str = "embedded") -> str:

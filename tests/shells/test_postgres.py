@@ -32,8 +32,14 @@ from tests.postgres import PostgresServer
 
 
 @pytest.fixture
-def url(fresh_database: Callable[[], str]) -> str:
-    """A new database."""
+def url(fresh_store: Callable[[], str]) -> str:
+    """A new store."""
+    return fresh_store()
+
+
+@pytest.fixture
+def empty(fresh_database: Callable[[], str]) -> str:
+    """A database nobody has migrated yet."""
     return fresh_database()
 
 
@@ -263,11 +269,11 @@ def test_a_database_that_is_not_utf8_is_refused(postgres: PostgresServer) -> Non
 # Migrations.
 
 
-def test_two_processes_that_start_at_once_bring_the_database_up_once(url: str) -> None:
-    script = f"from cloud_hub.storage.postgres import PostgresStore; PostgresStore({url!r}).close()"
+def test_two_processes_that_start_at_once_bring_the_database_up_once(empty: str) -> None:
+    script = f"from cloud_hub.storage.postgres import PostgresStore; PostgresStore({empty!r}).close()"
     both = [subprocess.Popen([sys.executable, "-c", script], stderr=subprocess.PIPE) for _ in range(3)]
     assert [process.communicate(timeout=30)[1] is not None and process.returncode for process in both] == [0, 0, 0]
-    with psycopg.connect(url, autocommit=True) as connection:
+    with psycopg.connect(empty, autocommit=True) as connection:
         assert applied(connection, "hub") == {migration.name for migration in MIGRATIONS}
         assert migrate(connection, "hub", MIGRATIONS) == []
 
@@ -284,14 +290,14 @@ print(migrate(connection, "trial", [half]), flush=True)
 """
 
 
-def test_a_process_killed_in_the_middle_of_a_step_has_done_nothing_of_it(url: str) -> None:
+def test_a_process_killed_in_the_middle_of_a_step_has_done_nothing_of_it(empty: str) -> None:
     killed = subprocess.Popen(
-        [sys.executable, "-c", SLOW, url], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", SLOW, empty], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
     assert killed.stdout is not None
     assert killed.stdout.readline() == "in the middle\n"
     second = subprocess.Popen(
-        [sys.executable, "-c", SLOW, url],
+        [sys.executable, "-c", SLOW, empty],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -303,12 +309,12 @@ def test_a_process_killed_in_the_middle_of_a_step_has_done_nothing_of_it(url: st
     killed.communicate()
     said, _ = second.communicate("go on\n", timeout=30)
     assert said.splitlines() == ["in the middle", "['0001_two_tables']"]
-    with psycopg.connect(url, autocommit=True) as connection:
+    with psycopg.connect(empty, autocommit=True) as connection:
         assert connection.execute("SELECT count(*) FROM one, two").fetchone() == (0,)
 
 
-def test_a_step_that_fails_leaves_the_database_as_it_was_and_is_taken_later(url: str) -> None:
-    with psycopg.connect(url, autocommit=True) as connection:
+def test_a_step_that_fails_leaves_the_database_as_it_was_and_is_taken_later(empty: str) -> None:
+    with psycopg.connect(empty, autocommit=True) as connection:
         broken = [
             Migration("0001_a", ("CREATE TABLE a (n int)",)),
             Migration("0002_b", ("CREATE TABLE b ()", "nonsense")),
@@ -320,15 +326,15 @@ def test_a_step_that_fails_leaves_the_database_as_it_was_and_is_taken_later(url:
         assert migrate(connection, "trial", mended) == ["0002_b"]
 
 
-def test_a_step_outside_a_transaction_may_be_one_that_refuses_to_run_inside(url: str) -> None:
-    with psycopg.connect(url, autocommit=True) as connection:
+def test_a_step_outside_a_transaction_may_be_one_that_refuses_to_run_inside(empty: str) -> None:
+    with psycopg.connect(empty, autocommit=True) as connection:
         connection.execute("CREATE TABLE a (n int)")
         index = "CREATE INDEX CONCURRENTLY IF NOT EXISTS a_by_n ON a (n)"
         assert migrate(connection, "trial", [Migration("0001_index", (index,), False)]) == ["0001_index"]
 
 
-def test_a_lock_that_is_never_let_go_is_not_waited_for_without_end(url: str) -> None:
-    with psycopg.connect(url, autocommit=True) as holder, psycopg.connect(url, autocommit=True) as connection:
+def test_a_lock_that_is_never_let_go_is_not_waited_for_without_end(empty: str) -> None:
+    with psycopg.connect(empty, autocommit=True) as holder, psycopg.connect(empty, autocommit=True) as connection:
         started = threading.Event()
         go = threading.Event()
 
@@ -345,13 +351,13 @@ def test_a_lock_that_is_never_let_go_is_not_waited_for_without_end(url: str) -> 
         thread.join()
 
 
-def test_a_user_who_may_not_make_tables_is_told_so(url: str, postgres: PostgresServer) -> None:
-    with psycopg.connect(url, autocommit=True) as connection:
+def test_a_user_who_may_not_make_tables_is_told_so(empty: str, postgres: PostgresServer) -> None:
+    with psycopg.connect(empty, autocommit=True) as connection:
         connection.execute("DROP ROLE IF EXISTS onlooker")
         connection.execute("CREATE ROLE onlooker LOGIN")
         connection.execute("REVOKE CREATE ON SCHEMA public FROM PUBLIC")
     with pytest.raises(StoreUnreadable, match=r"permission denied.*right to create tables"):
-        open_hub_store(url.replace("waywarden@", "onlooker@"), 0.0)
+        open_hub_store(empty.replace("waywarden@", "onlooker@"), 0.0)
 
 
 # Erasing.

@@ -29,7 +29,7 @@ def move_window(hub: HubProcess, order_id: str, hour: int) -> None:
 
 
 def test_a_hub_that_was_lost_goes_on_from_a_backup_with_its_agents(
-    stack: Stack, broker_port: int, tmp_path: Path, fresh_database: Callable[[], str]
+    stack: Stack, broker_port: int, tmp_path: Path, fresh_store: Callable[[], str]
 ) -> None:
     lost = tmp_path / "lost"
     lost.mkdir()
@@ -53,7 +53,7 @@ def test_a_hub_that_was_lost_goes_on_from_a_backup_with_its_agents(
         for file in lost.iterdir():
             if file.name.startswith("hub") and file.name != "hub.toml":
                 file.unlink()
-        found = fresh_database()
+        found = fresh_store()
         hub.settings.write_text(hub.settings.read_text().replace(f"sqlite:///{lost / 'hub.db'}", found))
         waywarden("restore", str(tmp_path / "archive"), "--settings", str(hub.settings))
         hub.start_again()

@@ -36,7 +36,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The URL of a new store of each kind."""
     if request.param == "embedded":
         return f"sqlite:///{tmp_path / 'hub.db'}"
-    fresh = {"postgres": "fresh_database", "timescale": "fresh_timescale"}[request.param]
+    fresh = {"postgres": "fresh_store", "timescale": "fresh_timescale"}[request.param]
     return str(request.getfixturevalue(fresh)())
 
 
