@@ -51,9 +51,8 @@ class NoticeSetting(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
     def rule(self, webhook: str) -> NoticeRule:
         """What the core decides by."""
-        is_on: dict[Channel, bool] = {
-            "email": self.email.is_on, "sms": self.sms.is_on, "webhook": bool(self.webhook_url(webhook) or self.webhook.partners)
-        }  # fmt: skip
+        listens = bool(self.webhook_url(webhook) or self.webhook.partners)
+        is_on: dict[Channel, bool] = {"email": self.email.is_on, "sms": self.sms.is_on, "webhook": listens}
         return NoticeRule(
             on=tuple(channel for channel, is_it in is_on.items() if is_it),
             order=self.order,

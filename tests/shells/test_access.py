@@ -21,7 +21,9 @@ from cloud_hub.access.opening import make_first_key
 from cloud_hub.access.roles import RULES, Caller
 from cloud_hub.access.setting import AccessSetting
 from cloud_hub.access.sight import Sight
+from cloud_hub.events import OrdersHanded
 from cloud_hub.fleet import Order, StopRecord
+from cloud_hub.orderbook import ANOTHERS, ANOTHERS_CUSTOMER
 from cloud_hub.storage import DecisionsAsked
 from cloud_hub.web.shown import _seeing
 from shared.steps import Row
@@ -333,6 +335,15 @@ def test_nobody_takes_over_another_shops_order_or_customer(shops: House) -> None
     of_ours = red.post("/api/orders", json=orders("red-5", customer_ref="K-own", email="thief@example.fi"))
     assert of_ours.json()["accepted"] == []
     assert "thief" not in str(shops.store.documents("customers"))
+
+
+def test_the_core_itself_takes_nothing_for_another_shop(shops: House) -> None:
+    kept = msgspec.json.decode(shops.store.document("orders", "red-1") or b"", type=Order)
+    taken_over = msgspec.structs.replace(kept, partner="blue", fingerprint="other")
+    theirs = msgspec.structs.replace(kept, order_id="blue-9", partner="blue", stop=None, state="doubtful")
+    answer = shops.ask(OrdersHanded((taken_over, theirs))).result()
+    assert answer.named == ()
+    assert dict(answer.refused) == {"red-1": ANOTHERS, "blue-9": ANOTHERS_CUSTOMER}
 
 
 def test_a_parcel_another_shop_has_is_refused_without_its_order(shops: House) -> None:

@@ -158,6 +158,16 @@ def test_another_state_a_made_up_code_and_a_refusal_let_nobody_in(house: House) 
         assert COOKIE not in browser.cookies
 
 
+def test_an_answer_to_another_sign_in_is_refused(house: House) -> None:
+    provider = house.access.identity.provider
+    assert provider is not None
+    begun = provider.begin("http://hub.local/sign-in/back")
+    agreed = httpx.post(begun.url, data={"sub": "boss"})
+    code = parse_qs(urlsplit(agreed.headers["location"]).query)["code"][0]
+    with pytest.raises(oidc.NotBelieved, match="not the one that was begun here"):
+        provider.finish("http://hub.local/sign-in/back", code, begun._replace(nonce="another"))
+
+
 def test_a_machine_comes_with_a_token_of_the_provider(house: House, issuer: str) -> None:
     me = house.client(id_token(issuer, "anna")).get("/api/me").json()
     assert (me["kind"], me["role"], me["depots"]) == ("token", "operator", ["north"])
