@@ -29,6 +29,7 @@ import numpy as np
 
 from deploy.stack import Stack, free_ports
 from edge_agent.agent import AgentCore
+from edge_agent.ballast import Ballast
 from edge_agent.dialogue import Asked, ChangeSaid, HeadingSaid, ShiftSaid
 from edge_agent.inference import TRAINED_FOLDER
 from edge_agent.memory import Change
@@ -262,7 +263,8 @@ class Bench:
     """A core with its real store and workshop, driven in one thread as the runner does."""
 
     def __init__(self, folder: Path, workshop: Workshop) -> None:
-        self._store = SqliteStore(folder / "memory.sqlite")
+        # Hundreds of these lie beside each other: a small ballast each.
+        self._store = SqliteStore(folder / "memory.sqlite", Ballast(folder / "ballast", size_bytes=4_096))
         self._workshop = workshop
         self.core = AgentCore(identity(self._store.boot), self._store.saved())
         self.now_ms: int = MORNING_MS
