@@ -194,7 +194,7 @@ class Hub:
         settings = self.settings
         watched = WatchedStore(ShownStore(store, self._feed), self._commit_s.observe)
         self._core = HubCore(_identity(settings, self._signer.secret_for("people")), watched.saved())
-        jobs = Jobs(self._roads, self._solver, self._notifier.send)
+        jobs = Jobs(self._roads, self._solver, self._notifier.send, telemetry.taken)
         heard = [topic for topic in topics.heard_by_hub(settings.region) if not topic.endswith("/telemetry")]
         self._link = Link(
             settings.broker,
@@ -227,6 +227,7 @@ class Hub:
         self._stop.set()
         if self._is_acting:
             self._access.journal.close()
+            self._upkeep.close()
             self._heard.close()
             self._link.publish(self._core.presence(False))
             # Each link takes up to a second to say goodbye.

@@ -259,6 +259,22 @@ class LockerLegTimesWanted(LegTimesWanted, frozen=True):
     """Ask the roads for one agent's leg times to the stops it has and to lockers that may help after a failed visit."""
 
 
+class LedgerWanted(Job, frozen=True):
+    """Look which batches of one life of an agent's telemetry were taken; it keeps none before the number `unacked`."""
+
+    agent: AgentId
+    boot: str
+    unacked: int
+
+
+class LedgerFound(msgspec.Struct, frozen=True):
+    """Which batches were taken: all up to a number, and some beyond."""
+
+    wanted: LedgerWanted
+    upto: int
+    beyond: tuple[int, ...]
+
+
 class LegTimesFound(msgspec.Struct, frozen=True):
     """The leg times asked for."""
 

@@ -5,13 +5,16 @@ restored from an older copy of our own store, and the sender says from which num
 (`Presence.unacked`); or the sender's store began a new life, and whatever the old one had not told us is gone with it.
 """
 
+from collections.abc import Iterable
+
+from cloud_hub.attempts import Attempts
 from cloud_hub.chains import Chains
-from cloud_hub.events import PresenceHeard, Unreadable
+from cloud_hub.events import LedgerFound, LedgerWanted, PresenceHeard, Unreadable
 from cloud_hub.fleet import Gap
 from cloud_hub.memory import Memory
 from cloud_hub.post import HEARD, Post
 from shared.messages import Numbered
-from shared.steps import Now
+from shared.steps import JobFailed, Now
 from shared.work import AgentId
 
 RESTORED = "the hub was restored from an older copy of its store"
@@ -21,11 +24,13 @@ REPLACED = "its store was replaced"
 class Gaps:
     """What of each agent's streams is missing for good."""
 
-    def __init__(self, memory: Memory, chains: Chains, post: Post) -> None:
+    def __init__(self, memory: Memory, chains: Chains, post: Post, attempts: Attempts) -> None:
         self._memory = memory
+        self._attempts = attempts
         self._chains = chains
         self._post = post
         self._returned: dict[tuple[AgentId, str], None] = {}
+        self._ledgers: dict[str, LedgerWanted | None] = {}
 
     def presence_heard(self, event: PresenceHeard, now: Now) -> None:
         """An agent says what it still keeps: what lies before that and is not here is missing."""
@@ -41,11 +46,45 @@ class Gaps:
             if taken.boot != said.boot and self._post.taken(event.agent, stream).boot == said.boot and taken.boot:
                 self._replaced(event.agent, stream, taken.boot, taken.upto, said.boot, now)
             if missing:
-                self._keep(Gap(
+                self._keep_run(Gap(
                     event.agent, said.boot, stream, unacked - missing, unacked - 1, now.domain_ms, RESTORED, ""
                 ), f"{event.agent} keeps what it said in '{stream}' from number {unacked} on", now)  # fmt: skip
+        unacked = said.unacked.get("telemetry", 1)
+        if self._post.was_restored and unacked > 1:
+            wanted = LedgerWanted(f"ledger/{event.agent}/{said.boot}", event.agent, said.boot, unacked)
+            self._ledgers.setdefault(wanted.need, wanted)
         if self._post.is_retired(event.agent, said.boot):
             self._came_back(event.agent, said.boot, now)
+
+    def jobs(self, now: Now) -> Iterable[LedgerWanted]:
+        """Ledgers of telemetry to look into now: after a restore, once for each agent."""
+        wanted = [one for one in self._ledgers.values() if one is not None]
+        return [one for one in wanted if self._attempts.may_begin(one.need, now.real_ms)]
+
+    def ledger_found(self, event: LedgerFound, now: Now) -> None:
+        """What a restored ledger lacks and the agent has let go of is missing; batches have no order, so it holds up
+        none.
+        """
+        wanted = event.wanted
+        if self._ledgers.get(wanted.need) != wanted:
+            return
+        self._attempts.settle(wanted.need)
+        self._ledgers[wanted.need] = None
+        known = set(event.beyond)
+        missing = [seq for seq in range(event.upto + 1, wanted.unacked) if seq not in known]
+        if missing:
+            self._keep(
+                Gap(
+                    wanted.agent, wanted.boot, "telemetry", missing[0], missing[-1], now.domain_ms, RESTORED, ""
+                ),
+                len(missing),
+                f"{wanted.agent} keeps its telemetry from batch {wanted.unacked} on",
+                now,
+            )  # fmt: skip
+
+    def job_failed(self, event: JobFailed, now: Now) -> None:
+        """The ledger could not be read; again later."""
+        self._attempts.fail(event.job.need, now.real_ms)
 
     def begun_anew(self, placed: Numbered | Unreadable, former: tuple[str, int], now: Now) -> None:
         """This message is the first of a new life of its sender's store; `former` is the old life's name and the last
@@ -66,10 +105,13 @@ class Gaps:
             ).decision_id
         self._note(gap, decision_id)
 
-    def _keep(self, gap: Gap, cause: str, now: Now) -> None:
-        """The gap is final: say so once, to whoever has to look what happened meanwhile."""
+    def _keep_run(self, gap: Gap, cause: str, now: Now) -> None:
+        """Every number of the gap is missing."""
         assert gap.last_seq is not None
-        count = gap.last_seq - gap.first_seq + 1
+        self._keep(gap, gap.last_seq - gap.first_seq + 1, cause, now)
+
+    def _keep(self, gap: Gap, count: int, cause: str, now: Now) -> None:
+        """The gap is final: say so once, to whoever has to look what happened meanwhile."""
         decision = self._chains.decide(
             now,
             "gap_found",

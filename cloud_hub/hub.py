@@ -57,6 +57,8 @@ from cloud_hub.events import (
     DepotsSaid,
     ForgetAsked,
     HubHeard,
+    LedgerFound,
+    LedgerWanted,
     LegTimesFound,
     LegTimesWanted,
     LetterRetried,
@@ -165,7 +167,7 @@ class HubCore:
         self._orders = OrderBook(memory, chains, book)
         self._keyring = Keyring(memory, chains)
         self._letters = Letters(memory, chains, saved.get("suspects", {}))
-        self._gaps = Gaps(memory, chains, post)
+        self._gaps = Gaps(memory, chains, post, attempts)
         self._reports = Reports(
             memory, chains, post, self._customers, self._dayplan, self._amendments, self._redelivery, self._undone,
             self._letters, self._gaps,
@@ -244,6 +246,7 @@ class HubCore:
             LinkDown: self._post.link_went,
             PresenceHeard: self._presence_heard,
             HubHeard: self._post.hub_heard,
+            LedgerFound: self._gaps.ledger_found,
             Acked: self._post.acked,
             Spoke: self._reports.spoke,
             Unreadable: self._reports.unreadable,
@@ -288,6 +291,7 @@ class HubCore:
         self._memory.counts[f"job_failed.{type(event.job).__name__}"] += 1
         takers: dict[type, Callable[[JobFailed, Now], None]] = {
             PlanWanted: self._dayplan.job_failed,
+            LedgerWanted: self._gaps.job_failed,
             LegTimesWanted: self._streets.job_failed,
             AmendedLegTimesWanted: self._amendments.job_failed,
             LockerLegTimesWanted: self._redelivery.job_failed,
@@ -303,6 +307,7 @@ class HubCore:
             *self._amendments.jobs(now),
             *self._streets.jobs(now.real_ms),
             *self._mailbag.jobs(now),
+            *self._gaps.jobs(now),
         ]
         for job in wanted:
             self._attempts.begin(job.need)

@@ -14,6 +14,8 @@ import numpy as np
 
 from cloud_hub import planning
 from cloud_hub.events import (
+    LedgerFound,
+    LedgerWanted,
     LegTimesFound,
     LegTimesWanted,
     NoticeWanted,
@@ -25,12 +27,13 @@ from cloud_hub.fleet import Vehicle
 from cloud_hub.planning import Whole
 from cloud_hub.roads import Roads, StopsUnreachable
 from cloud_hub.solver import Solver, SolverAnswer
+from cloud_hub.storage import Taken
 from shared.contracts import LegTimes
 from shared.ledger import Alternative, Input
 from shared.resequence import resequence
 from shared.routes import Cost, RouteProblem, evaluate
 from shared.steps import Job
-from shared.work import Stop, StopId
+from shared.work import AgentId, Stop, StopId
 
 REPAIR_ITERATIONS = 20_000
 """Looks the kernel gives each route: some tens of milliseconds for 60 stops, and the same answer every time."""
@@ -42,7 +45,15 @@ MOST_OVERTIME_S = 1_800
 class Jobs:
     """Does the jobs of one hub. Called from the runner's worker threads."""
 
-    def __init__(self, roads: Roads, solver: Solver, send_notice: Callable[[NoticeWanted], Any]) -> None:
+    def __init__(
+        self,
+        roads: Roads,
+        solver: Solver,
+        send_notice: Callable[[NoticeWanted], Any],
+        ledger: Callable[[AgentId, str], Taken] = lambda _agent, _boot: Taken(1 << 53, ()),
+    ) -> None:
+        """`ledger` says which batches of one life of an agent's telemetry were taken; without one, all."""
+        self._ledger = ledger
         self._roads = roads
         self._solver = solver
         self._send_notice = send_notice
@@ -57,6 +68,9 @@ class Jobs:
             return leg_times(job, self._roads)
         if isinstance(job, NoticeWanted):
             return self._send_notice(job)
+        if isinstance(job, LedgerWanted):
+            taken = self._ledger(job.agent, job.boot)
+            return LedgerFound(job, taken.upto, taken.beyond)
         raise TypeError(f"nobody does the job {type(job).__name__}")
 
 

@@ -54,7 +54,9 @@ class Post:
         self._region = region
         self._life = life
         self._memory = memory
-        if self._raise_epoch(new_boot):
+        self.was_restored = self._raise_epoch(new_boot)
+        """Whether this is the first life since the store was restored from a backup."""
+        if self.was_restored:
             saved = self._numbered_anew(saved)
         awake_rows = self._said_under_this_epoch(saved)
         memory.keep(awake_rows)

@@ -4,7 +4,7 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloud_hub.events import Acked, HubHeard, PresenceHeard, Spoke, WindowAsked
+from cloud_hub.events import Acked, HubHeard, LedgerFound, LedgerWanted, PresenceHeard, Spoke, WindowAsked
 from cloud_hub.fleet import AgentRecord, Gap
 from cloud_hub.memory import Self
 from cloud_hub.post import restored
@@ -149,6 +149,22 @@ def test_a_restored_store_begins_a_new_life_whose_commands_are_numbered_anew() -
     hub.take(Acked(VAN, Ack(topics.HUB, command.boot, "commands", 1)))
     hub.wake_up()
     assert hub.commands() == []
+
+
+def test_batches_a_restored_ledger_lacks_are_looked_for_once_and_named() -> None:
+    hub = driven()
+    assert not hub.take(there(telemetry=90)).jobs  # Who was not restored lacks nothing.
+    hub.rooms["hub"]["self"] = restored(hub.rooms["hub"]["self"], 1_700_000_000)
+    hub.wake_up()
+    (wanted,) = hub.take(there(telemetry=9)).jobs
+    assert wanted == LedgerWanted(f"ledger/{VAN}/{BOOT}", VAN, BOOT, 9)
+    assert hub.take(there(telemetry=12)).jobs == []
+    hub.take(LedgerFound(wanted, 3, (5, 8)))
+    (gap,) = hub.documents("gaps", Gap).values()
+    assert (gap.stream, gap.first_seq, gap.last_seq) == ("telemetry", 4, 7)
+    assert hub.decisions()[-1].sentence.startswith("3 messages of van-1 are missing for good: 4 to 7 of its stream")
+    assert hub.take(LedgerFound(wanted, 3, ()), there(telemetry=12)).jobs == []
+    assert kinds(hub).count("gap_found") == 1
 
 
 def test_another_hubs_word_on_the_hubs_own_topic_is_put_right_unless_that_one_is_newer() -> None:
