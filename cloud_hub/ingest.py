@@ -90,11 +90,14 @@ class Worker:
                 "postgresql:// store, the same as the hub's"
             )
         self._hub_store, self._telemetry = open_stores(settings.store)
+        known = KnownAgents(self._hub_store)
+        # Only where the authority's folder is this machine's too; elsewhere the broker's word must do.
+        enrolment = Enrolment(settings, "")
         self.lane = FastLane(
             settings.broker,
             settings.region,
             self._telemetry,
-            KnownAgents(self._hub_store),
+            lambda agent: known(agent) and not enrolment.is_revoked(agent),
             settings.privacy.telemetry_days,
             clock.now_ms,
             is_shared=True,

@@ -313,3 +313,12 @@ def test_a_revocation_is_known_at_the_hubs_door_within_a_second(hub: HubOverTls,
 def test_the_answer_is_of_words_a_settings_file_can_hold(hub: HubOverTls, settings: Path) -> None:
     answered = enrol(hub.url, hub.authority.invite("van-w").token, settings)
     assert msgspec.toml.decode(settings.read_bytes())["broker"] == answered.broker
+
+
+def test_a_register_that_cannot_be_read_does_not_shut_the_hubs_door(tmp_path: Path) -> None:
+    broken = Enrolment(HubSettings(depots=(), key_file=str(tmp_path / "hub.key")), PUBLIC_KEY)
+    folder = tmp_path / "authority"
+    folder.mkdir()
+    (folder / "ca.key").write_text("nonsense")
+    (folder / "register.sqlite").write_text("nonsense")
+    assert not broken.is_revoked("van-1")
