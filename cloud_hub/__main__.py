@@ -297,7 +297,7 @@ class Hub:
             return "the core has stopped"
         if self.settings.ingest.own_lane and not self._lane.is_alive:
             return "the telemetry thread has stopped: no reading is kept, start the hub again"
-        if not self._link.is_up:
+        if not self._link.is_up or (self.settings.ingest.own_lane and not self._lane.is_up):
             return f"the broker at {self.settings.broker} is out of reach"
         return ""
 
