@@ -1,10 +1,12 @@
 """What this hub tells a machine that becomes its agent, and whether an agent is still believed."""
 
+import sqlite3
 import threading
 import time
 
 from cloud_hub.authority import Authority, AuthorityUnusable
 from cloud_hub.settings import HubSettings, authority_folder
+from shared.logs import log
 
 LOOK_S = 0.5
 """How long a revocation may go unnoticed at the hub's own door; the broker has ended the session long before."""
@@ -47,6 +49,11 @@ class Enrolment:
             stat = (self._folder / "register.sqlite").stat()
         except OSError:
             return
-        if (stat.st_mtime_ns, stat.st_size) != self._seen:
+        if (stat.st_mtime_ns, stat.st_size) == self._seen:
+            return
+        try:
             self._revoked = self.authority().revoked_agents()
-            self._seen = (stat.st_mtime_ns, stat.st_size)
+        except (AuthorityUnusable, sqlite3.Error) as wrong:
+            # Of what is known nothing is forgotten; whoever was revoked lately is out at the broker.
+            log("revocations_unread", because=str(wrong)[:200], then="looked at again when the register changes")
+        self._seen = (stat.st_mtime_ns, stat.st_size)

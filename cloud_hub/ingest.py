@@ -15,6 +15,7 @@ from typing import Annotated
 import typer
 from prometheus_client import start_http_server
 
+from cloud_hub.enrolment import Enrolment
 from cloud_hub.metrics import Counts, registry_of
 from cloud_hub.settings import HubSettings, read_hub_settings, tls_of
 from cloud_hub.storage import (
