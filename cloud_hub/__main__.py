@@ -65,6 +65,7 @@ from cloud_hub.storage import (
     shown_url,
 )  # fmt: skip
 from cloud_hub.telemetry import FastLane
+from cloud_hub.upkeep import Upkeep
 from cloud_hub.web.app import Desk, make_app
 from cloud_hub.web.feed import Feed, ShownStore
 from cloud_hub.web.front import Front
@@ -217,6 +218,10 @@ class Hub:
         if named:
             self._runner.post(VehiclesSaid(named))
         self._heard = telemetry.changes(self._feed.hear)
+        self._upkeep = Upkeep(
+            telemetry, settings.privacy, self._clock.now_ms, is_real_time=self._clock.speed == 1 and not settings.day
+        )
+        self._upkeep.open()
         if settings.ingest.own_lane:
             self._lane.open()
         self._is_acting = True

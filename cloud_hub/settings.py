@@ -69,11 +69,16 @@ class LockerSetting(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class Privacy(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """How long people are remembered: a customer is forgotten `keep_days` after the last order ended, what the vans
-    measured (their places among it: drivers' tracks) after `telemetry_days`; 0 for never.
+    measured (their places among it: drivers' tracks) after `telemetry_days`, their places to more than a hundredth of
+    a degree after `tracks_days`, sums by the minute and the hour, which have no places, after `minutes_days` and
+    `hours_days`; 0 for never.
     """
 
     keep_days: Annotated[int, msgspec.Meta(ge=0, le=3650)] = 90
     telemetry_days: Annotated[int, msgspec.Meta(ge=0, le=3650)] = 30
+    tracks_days: Annotated[int, msgspec.Meta(ge=0, le=3650)] = 7
+    minutes_days: Annotated[int, msgspec.Meta(ge=0, le=3650)] = 400
+    hours_days: Annotated[int, msgspec.Meta(ge=0, le=3650)] = 0
 
 
 class IngestSetting(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -147,6 +147,18 @@ class TelemetryLetter(NamedTuple):
     payload: bytes
 
 
+class Kept(NamedTuple):
+    """How many days readings, sums by the minute and sums by the hour are kept, 0 for ever; and after how many days
+    TimescaleDB turns readings into columns: later than the longest time an agent is offline, and than positions are
+    coarsened, for both are slow afterwards.
+    """
+
+    raw_days: int = 30
+    minute_days: int = 400
+    hour_days: int = 0
+    columns_after_days: int = 7
+
+
 class Closing(Protocol):
     """Something that goes on until it is closed."""
 
@@ -280,6 +292,10 @@ class TelemetryStore(Protocol):
         """Coarsen the positions in at most so many segments that end before this instant to a hundredth of a degree,
         and say how many were; each once.
         """
+        ...
+
+    def retain(self, kept: Kept) -> None:
+        """Leave to the database what it does better by jobs of its own. Only where domain time is real time."""
         ...
 
     def fold(self, now_ms: int, most: int) -> int:

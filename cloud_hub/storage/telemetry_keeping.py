@@ -4,12 +4,11 @@ Everything here is done in slices between two commits, may be repeated, and may 
 are dropped with their partition or chunk; only the day in which the limit lies is looked through.
 """
 
-from typing import NamedTuple
-
 import msgspec
 import psycopg
 from psycopg import sql
 
+from cloud_hub.storage import Kept
 from cloud_hub.storage.packing import POSITIONS, SUMMED
 from cloud_hub.storage.telemetry_tables import (
     DAY_S,
@@ -39,18 +38,6 @@ MOST_FOLDED = 20_000
 
 SETTLED_S = 86_400
 """Sums by the minute come in pieces, with each batch; a day later hardly any piece is still to come."""
-
-
-class Kept(NamedTuple):
-    """How many days readings, sums by the minute and sums by the hour are kept, 0 for ever; and after how many days
-    TimescaleDB turns readings into columns: later than the longest time an agent is offline, and than positions are
-    coarsened, for both are slow afterwards.
-    """
-
-    raw_days: int = 30
-    minute_days: int = 400
-    hour_days: int = 0
-    columns_after_days: int = 7
 
 
 # Forgetting.

@@ -12,6 +12,7 @@ import psycopg
 from cloud_hub.storage import (
     PATIENCE_S,
     Closing,
+    Kept,
     LedgerRow,
     Readings,
     ReadingsCame,
@@ -29,7 +30,6 @@ from cloud_hub.storage import (
 from cloud_hub.storage.pg_connections import Bounded, Readers, connect, connect_soon
 from cloud_hub.storage.pg_migrations import migrate
 from cloud_hub.storage.telemetry_changes import Listening
-from cloud_hub.storage.telemetry_keeping import Kept
 from cloud_hub.storage.telemetry_tables import SCHEMA, Connection, Features
 from cloud_hub.storage.telemetry_writing import Writer
 from shared.logs import log, told

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from psycopg import sql
 
 from cloud_hub.storage import (
+    Kept,
     LedgerRow,
     ReadingsCame,
     Segment,
@@ -31,7 +32,6 @@ from cloud_hub.storage import (
     telemetry_tables,
 )
 from cloud_hub.storage.pg_migrations import Migration
-from cloud_hub.storage.telemetry_keeping import Kept
 from cloud_hub.storage.telemetry_tables import Features, Layout
 from cloud_hub.storage.timescale import PostgresTelemetry
 from shared import wire
