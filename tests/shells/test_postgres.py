@@ -27,7 +27,7 @@ from cloud_hub.storage.pg_migrations import Migration, applied, migrate
 from cloud_hub.storage.postgres import MIGRATIONS, PostgresStore
 from cloud_hub.traces import SWEEP, Traces
 from deploy.stack import Stack, free_ports
-from shared.steps import Row
+from shared.steps import Row, Saved
 from tests.postgres import PostgresServer
 
 
@@ -134,13 +134,18 @@ def test_a_commit_under_way_is_seen_by_whoever_takes_over(url: str) -> None:
         clock.execute("UPDATE acting SET lease_until = clock_timestamp() - interval '1 s'")
     holder._writer.execute("BEGIN")
     holder._writer.execute("SELECT waywarden_fence('main', 1)")
-    taken = threading.Thread(target=overtaken_after_s, args=(standby,))
-    taken.start()
-    time.sleep(0.3)
-    holder._writer.execute("INSERT INTO room_orders VALUES ('a', 'just in time')")
-    holder._writer.execute("COMMIT")
-    taken.join()
-    assert standby.saved()["orders"] == {"a": b"just in time"}
+
+    def take_over_and_recover() -> Saved:
+        overtaken_after_s(standby)
+        return standby.saved()
+
+    with ThreadPoolExecutor(1) as elsewhere:
+        recovering = elsewhere.submit(take_over_and_recover)
+        with pytest.raises(TimeoutError):
+            recovering.result(0.3)
+        holder._writer.execute("INSERT INTO room_orders VALUES ('a', 'just in time')")
+        holder._writer.execute("COMMIT")
+        assert recovering.result()["orders"] == {"a": b"just in time"}
     with pytest.raises(Fenced, match="another hub acts"):
         holder.commit([Row("orders", "a", b"too late")])
     assert not holder.renew()
