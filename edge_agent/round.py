@@ -264,8 +264,8 @@ class Round:
     def forget(self, said: PersonForgotten, at: Moment) -> None:
         """Erase what is personal about these stops, of the one under way once the van has left it.
 
-        Stops still to come are not visited any more: nobody knows for whom. What is not known here any more was in a plan
-        that another replaced, and the store's log may hold that.
+        Stops still to come are not visited any more: nobody knows for whom. What is not known here any more was in a
+        plan that another replaced, and the store's log may hold that.
         """
         work = self._work
         if work is None:
