@@ -94,8 +94,8 @@ def _event(party: AgentId, payload: bytes) -> Spoke | Unreadable:
     if numbered.sender != party:
         raise SenderWrong(f"{party} speaks as {numbered.sender}")
     if not (0 <= numbered.seq < MOST_COUNTED and 0 <= numbered.said_ms < MOST_COUNTED):
-        why = wire.UnknownMessage(f"{party} says number {numbered.seq} at {numbered.said_ms}, expected 0 to 2**53")
-        return _unreadable(party, payload, why)
+        found = f"{party} says number {numbered.seq} at {numbered.said_ms}, expected 0 to 2**53"
+        return _unreadable(party, payload, wire.UnknownMessage(found))
     return Spoke(numbered)
 
 
