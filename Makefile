@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: install demo test check bench fuzz clean
+.PHONY: install demo test check bench simulation fuzz clean
 
 install: $(READY)
 
@@ -32,6 +32,11 @@ bench: $(READY)
 # Nonsense for minutes, at every door.
 fuzz: $(READY)
 	$(BIN)/python -m tests.fuzz.openapi $(FUZZ)
+
+# 2,000 bad days and every planted fault (docs/proof.md): some 20 minutes of one core.
+simulation: $(READY)
+	$(BIN)/python -m tests.simulation $(SIMULATION)
+	$(BIN)/python -m tests.simulation --planted
 
 clean:
 	rm -rf .venv run

@@ -1,4 +1,4 @@
-"""The real stores on a disk whose plug can be pulled: at any statement of a commit, and opened again from what was left.
+"""The real stores on a disk whose plug can be pulled: at any statement of a commit; what is left is opened again.
 
 A copy of the store's files is what a process killed at that instant would have left behind. Beside each store stands
 what its commits have promised to keep, row by row, so that every word said can be held against it at once.
@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from cloud_hub.storage import ROOMS, Fenced
-from cloud_hub.storage.embedded import EmbeddedStore, EmbeddedTelemetry
+from cloud_hub.storage.embedded import EmbeddedStore
+from cloud_hub.storage.embedded_telemetry import EmbeddedTelemetry
 from edge_agent.store import SqliteStore
-from shared.steps import Row, Saved
+from shared.steps import Envelope, Row, Saved
 
 ENDS = ("", "-wal")
 """The files of a SQLite store that outlive a process; the third, -shm, is made anew."""
@@ -172,6 +173,8 @@ class AgentStore:
         self._kept = kept
         self._committed = committed
         self.cut: tuple[int, Callable[[], None]] | None = None
+        self.send: Callable[[Envelope], None] = lambda _: None
+        """How to speak at once: for planted faults that speak too early."""
 
     @property
     def boot(self) -> str:
@@ -225,6 +228,8 @@ class HubStoreOnDisk:
         self._fence = acting.fence
         self._committed = committed
         self.cut: tuple[int, Callable[[], None]] | None = None
+        self.send: Callable[[Envelope], None] = lambda _: None
+        """How to speak at once: for planted faults that speak too early."""
 
     def saved(self) -> Saved:
         """Every room."""

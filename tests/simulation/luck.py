@@ -61,6 +61,8 @@ class Weather:
     jobs_late: float
     notices_fail: float
     fills: int
+    outbox_bytes: int
+    forgets_time: float
 
     @classmethod
     def drawn(cls, luck: Luck) -> "Weather":
@@ -83,4 +85,6 @@ class Weather:
             jobs_late=luck.pick((0.0, 0.2)),
             notices_fail=luck.pick((0.0, 0.2, 0.5)),
             fills=luck.between(0, round(severity)),
+            outbox_bytes=luck.pick((5_000_000, 5_000_000, 10_000, 3_000)),
+            forgets_time=luck.pick((0.0, 0.0, 0.3)) * min(1.0, severity),
         )

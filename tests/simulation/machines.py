@@ -10,30 +10,32 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import msgspec
 from nacl.signing import SigningKey
 
 from cloud_hub.door import Door as HubDoor
 from cloud_hub.events import NoticeDelivered, NoticeFailed, NoticeWanted
 from cloud_hub.hub import HubCore, HubIdentity
 from cloud_hub.storage import Fenced
-from cloud_hub.storage.embedded import EmbeddedTelemetry
+from cloud_hub.storage.embedded_telemetry import EmbeddedTelemetry
 from cloud_hub.telemetry import FastLane
 from edge_agent.__main__ import Door as AgentDoor
 from edge_agent.agent import AgentCore
 from edge_agent.dialogue import DAY_TOPIC
 from edge_agent.identity import Identity
-from edge_agent.machine import RoomChanged
+from edge_agent.machine import RoomChanged, TellTime
+from edge_agent.memory import ClockKept
 from shared import steps, topics, wire
 from shared.messages import Presence
 from shared.mqtt import Heard, LinkEvent
 from shared.quantities import EpochMs
 from shared.signing import Signer, Verifier
-from shared.steps import Consequences, Envelope, Job, JobFailed, Now, Row
+from shared.steps import ClockFound, Consequences, Envelope, Job, JobFailed, Now, Row
 from shared.work import AgentId
 from tests.simulation.clockwork import Clockwork
 from tests.simulation.disks import Acting, AgentStore, Disk, HubStoreOnDisk, Kept, PlugPulled, Room, name_boot
 from tests.simulation.luck import Luck, Weather
-from tests.simulation.town import REGION, ZONE, clock_face
+from tests.simulation.town import REGION, RISES_MS
 from tests.simulation.wires import Letter, Line, Wires
 
 MOST_EVENTS = 256
@@ -214,7 +216,11 @@ class Machine:
             self.eyes.trace(f"{self.name} is fenced")
             self._die(None)
 
+    def _gathered(self, batch: list[tuple[Any, Ask | None]]) -> list[tuple[Any, Ask | None]]:
+        return batch
+
     def _take(self, batch: list[tuple[Any, Ask | None]]) -> None:
+        batch = self._gathered(batch)
         events = [event for event, _ in batch]
         self.eyes.taking(self, events)
         if self.plug is not None and self.plug.point == "committing":
@@ -243,7 +249,7 @@ class Machine:
         if wake.real_ms is not None:
             waits.append(wake.real_ms - now.real_ms)
         if waits:
-            self._want_step(now.domain_ms + max(1, min(waits)))
+            self._want_step(self.clock.now_ms + max(1, min(waits)))
 
     def _at(self, point: str) -> None:
         plug = self.plug
@@ -326,6 +332,8 @@ class AgentMachine(Machine):
         name_boot(self.disk.at / "agent.db", f"boot-{seed}-{agent}")
         self.page = b""
         self.room = Room()
+        self.behind_ms: int | None = None
+        """How far the clock is behind while nobody knows the time; None when it is known."""
         self._do_job = do_job
         self._verifier = Verifier(hub_key)
 
@@ -336,14 +344,50 @@ class AgentMachine(Machine):
     def identity(self) -> Identity:
         """Who this agent is in this life."""
         return Identity(
-            self.agent, REGION, self.store.boot, f"{self.name}.{self.life}", version="simulated", clock_speed=12.0
-        )
+            self.agent, REGION, self.store.boot, f"{self.name}.{self.life}", version="simulated", clock_speed=12.0,
+            is_dated=self.behind_ms is None, outbox_bytes=self.weather.outbox_bytes,
+        )  # fmt: skip
+
+    def now(self) -> Now:
+        """The instant of a step taken now, by a clock that may be behind."""
+        now = super().now()
+        return now if self.behind_ms is None else Now(EpochMs(now.domain_ms - self.behind_ms), now.real_ms)
+
+    def _lose_time(self) -> None:
+        """A board without a battery clock goes on from the last instant its store remembers."""
+        self.behind_ms = None
+        if self.is_fair or not self.luck.chance(self.weather.forgets_time):
+            return
+        kept = self.store.saved().get("agent", {}).get("clock")
+        last_ms = RISES_MS - 86_400_000 if kept is None else msgspec.json.decode(kept, type=ClockKept).last_ms
+        self.behind_ms = max(0, self.clock.now_ms - last_ms - 1)
+        life = self.life
+        if self.luck.chance(0.5):
+            finds_ms = self.luck.between(1_000, 900_000)
+            self.clock.after(finds_ms, lambda: self.life == life and self.find_time("gnss"))
+
+    def find_time(self, by: str) -> None:
+        """Somebody knows the time."""
+        if self.is_alive and self.behind_ms is not None:
+            self.post(ClockFound(self.behind_ms, by))
+
+    def _gathered(self, batch: list[tuple[Any, Ask | None]]) -> list[tuple[Any, Ask | None]]:
+        found = [each for each in batch if isinstance(each[0], ClockFound)]
+        if not found:
+            return batch
+        others = [each for each in batch if not isinstance(each[0], ClockFound)]
+        if self.behind_ms is None:
+            return others
+        self.behind_ms = None
+        return [found[0], *others]
 
     def _open(self) -> None:
         self.store = AgentStore(
             self.disk.at / "agent.db", self.room, self.kept, lambda rows: self.eyes.committed(self, rows)
         )
         self.store.real.tell_room = lambda is_tight: self.post(RoomChanged(is_tight))
+        self.store.send = self._send
+        self._lose_time()
         self.core = AgentCore(self.identity(), self.store.saved())
         self.page = b""
         door = AgentDoor(REGION, self.agent, self._verifier, self.post)
@@ -372,6 +416,9 @@ class AgentMachine(Machine):
             self.page = envelope.payload
 
     def _do(self, job: Job) -> Any:
+        if isinstance(job, TellTime):
+            # Put right to the millisecond: how well the time is told is not what is to be proven here.
+            return ClockFound(self.behind_ms or 0, job.by)
         return self._do_job(job)
 
 
@@ -428,6 +475,7 @@ class HubMachine(Machine):
         self.store = HubStoreOnDisk(
             self.disk.at / "hub.db", self.kept, self._acting, lambda rows: self.eyes.committed(self, rows)
         )
+        self.store.send = self._send
         self.core = HubCore(self.identity(), self.store.saved())
         door = HubDoor(REGION)
 
@@ -458,6 +506,17 @@ class HubMachine(Machine):
         return self._send_notice(job) if isinstance(job, NoticeWanted) else self._do_job(job)
 
 
+class _Impatient:
+    """Instead of waiting for a database that is away, the lane gives up; agents say again what was not acknowledged."""
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """At once."""
+        return True
+
+    def set(self) -> None:
+        """Nobody waits."""
+
+
 class Lane:
     """The hub's fast lane, driven one commit at a time instead of by its threads."""
 
@@ -467,6 +526,7 @@ class Lane:
         self._waiting: list[Heard] = []
         self.store = EmbeddedTelemetry(hub.disk.at / "telemetry.db")
         self.lane = FastLane("mqtt://127.0.0.1:1", REGION, self.store, hub.core.knows)
+        self.lane._closing = _Impatient()  # type: ignore[assignment]  # nobody waits by the real clock here
         self.lane._link = self  # type: ignore[assignment]  # the line of this universe instead of paho's
         topic = topics.up(REGION, AgentId("+"), "telemetry")
         self._line = hub.wires.line(f"{hub.name}-lane", [topic], self._hear, None)
@@ -486,7 +546,8 @@ class Lane:
 
     def publish_all(self, envelopes: Sequence[Envelope]) -> bool:
         """What the lane says, at once."""
-        return all([self.publish(envelope) for envelope in envelopes])
+        said = [self.publish(envelope) for envelope in envelopes]
+        return all(said)
 
     def close(self) -> None:
         """The process is gone."""

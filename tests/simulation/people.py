@@ -35,7 +35,7 @@ from shared.work import Outcome, Stop
 from tests.simulation.clockwork import Clockwork
 from tests.simulation.luck import Luck, Weather
 from tests.simulation.machines import AgentMachine
-from tests.simulation.town import DAY, DEPOT, DEPARTS_MS, MINUTE_MS, MPS, Household, at, place
+from tests.simulation.town import DAY, DEPARTS_MS, DEPOT, MINUTE_MS, MPS, Household, at, place
 
 PATIENCE_MS = 8_000
 FIX_EVERY_MS = 40_000
@@ -87,6 +87,7 @@ class Driver:
         self._handiness = self._luck.share(0.6, 1.5)
         self._strays = self._luck.pick((0.0, 0.1, 0.4))
         self._refuses = self._luck.pick((0.0, 0.2, 0.6))
+        self._tells_time = self._luck.chance(0.5)
         self._ends_early = self._luck.chance(0.2)
 
     def rise(self) -> None:
@@ -120,9 +121,10 @@ class Driver:
         jitter = place(self._luck.share(-4, 4), self._luck.share(-4, 4))
         centre = place(0, 0)
         seen = Position(self._here.lat + jitter.lat - centre.lat, self._here.lon + jitter.lon - centre.lon)
-        self._machine.post(Fix(EpochMs(self._clock.now_ms), seen, speed_mps))
-        if self._luck.chance(0.2):
-            self._machine.post(Fix(EpochMs(self._clock.now_ms), seen, speed_mps))
+        # A device's word is dated by the machine's clock; some receivers say the time, too.
+        utc_ms = EpochMs(self._clock.now_ms) if self._tells_time else None
+        for _ in range(2 if self._luck.chance(0.2) else 1):
+            self._machine.post(Fix(self._machine.now().domain_ms, seen, speed_mps, utc_ms=utc_ms))
         self._clock.after(FIX_EVERY_MS if self._luck.chance(0.8) else 7_000, self._fix)
 
     # The page.
@@ -142,7 +144,7 @@ class Driver:
 
         def press() -> None:
             for code in scans:
-                self._machine.post(Scan(EpochMs(self._clock.now_ms), code))
+                self._machine.post(Scan(self._machine.now().domain_ms, code))
             self._machine.post(Asked(key, said), hear)
 
         def insist() -> None:
@@ -173,7 +175,9 @@ class Driver:
             return
         if day.change is not None:
             answer: Literal["seen", "refused"] = "refused" if self._luck.chance(self._refuses) else "seen"
-            self._say(ChangeSaid(day.change.change_id, answer, "no" if answer == "refused" else ""), lambda _: self._next())
+            self._say(
+                ChangeSaid(day.change.change_id, answer, "no" if answer == "refused" else ""), lambda _: self._next()
+            )
             return
         if day.question is not None and self._luck.chance(0.7):
             self._say(OverrideSaid(day.question.stop_id, self._luck.pick(("road", "other"))), lambda _: self._next())
@@ -185,7 +189,9 @@ class Driver:
             self._wait_for_more(day)
             return
         if self._luck.chance(0.05):
-            self._say(ShiftSaid("on_break"), lambda _: self._clock.after(self._luck.between(2, 9) * MINUTE_MS, self._next))
+            self._say(
+                ShiftSaid("on_break"), lambda _: self._clock.after(self._luck.between(2, 9) * MINUTE_MS, self._next)
+            )
             return
         stop_id = self._luck.pick(day.stops).stop_id if self._luck.chance(self._strays) else day.stops[0].stop_id
         self._say(HeadingSaid(stop_id), lambda reply: self._drive(stop_id, reply))

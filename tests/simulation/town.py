@@ -1,4 +1,4 @@
-"""A small town: who waits for what, which vans there are, and the slow work done by straight lines and counted looks."""
+"""A small town: who waits for what, which vans there are, and slow work done by straight lines and counted looks."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -93,7 +93,9 @@ def vehicles(names: Sequence[AgentId], luck: Luck) -> tuple[Vehicle, ...]:
     """The vans of the day; some have a break."""
     rest = Rest(Seconds(900), TimeWindow(at(8), at(9)))
     return tuple(
-        Vehicle(name, DEPOT.depot_id, DAY, EpochMs(DEPARTS_MS), EpochMs(SHIFT_ENDS_MS), rest if luck.chance(0.3) else None)
+        Vehicle(
+            name, DEPOT.depot_id, DAY, EpochMs(DEPARTS_MS), EpochMs(SHIFT_ENDS_MS), rest if luck.chance(0.3) else None
+        )
         for name in names
     )  # fmt: skip
 

@@ -12,8 +12,10 @@ import msgspec
 from nacl.signing import SigningKey
 
 from cloud_hub.events import DayPlanAsked, DepotsSaid, NoticeWanted, OrdersHanded, VehiclesSaid
+from cloud_hub.fleet import AgentRecord, Closures
 from cloud_hub.hub import HubIdentity
 from cloud_hub.notice_rules import NoticeRule
+from edge_agent import telemetry
 from edge_agent.dialogue import Said
 from shared.signing import Signer
 from shared.steps import Consequences, Envelope, Row
@@ -33,8 +35,11 @@ CONVERGES_WITHIN_MS = 45 * MINUTE_MS
 """The longest patience of a job is two minutes, of a stream 45 s, of a notice some ten minutes in all."""
 LEAST_TO_SETTLE_MS = 90_000
 LAST_LINES = 40
+SAMPLES_IN_A_BATCH = 12
 
-AGENT_POINTS = ("idle", "decided", "committing", "committed", "sent", "spoken")
+AGENT_POINTS = ("idle", "decided", "committing", "committing", "committing", "committed", "sent", "spoken")
+MOST_STATEMENTS = 24
+"""A commit has some ten to thirty statements: the plug is pulled before any of them."""
 HUB_POINTS = (*AGENT_POINTS, "lane decided", "lane sent")
 
 
@@ -42,7 +47,12 @@ class Universe:
     """Everything there is in one seed. `run` once; raises promises.Broken."""
 
     def __init__(
-        self, seed: int, folder: Path, templates: Path, promises: Sequence[type[Promise]] = ALL, keep_lines: bool = False
+        self,
+        seed: int,
+        folder: Path,
+        templates: Path,
+        promises: Sequence[type[Promise]] = ALL,
+        keep_lines: bool = False,
     ) -> None:
         self.seed = seed
         luck = Luck(seed)
@@ -65,7 +75,9 @@ class Universe:
         self._hub_kept = Kept()
         self.facts.hub_kept = self._hub_kept
         self._key = key
-        self._rule = NoticeRule(on=luck.of("rule").pick(((), ("email", "sms"), ("email", "sms", "webhook"), ("webhook",))))
+        self._rule = NoticeRule(
+            on=luck.of("rule").pick(((), ("email", "sms"), ("email", "sms", "webhook"), ("webhook",)))
+        )
         self._hubs = 0
         self.hub = self._new_hub()
         self.zombies: list[HubMachine] = []
@@ -78,7 +90,8 @@ class Universe:
         }  # fmt: skip
         self.facts.agents = self.agents
         self.drivers = [
-            Driver(machine, self._stop_named, self._told_driver, self.clock, luck, seed) for machine in self.agents.values()
+            Driver(machine, self._stop_named, self._told_driver, self.clock, luck, seed)
+            for machine in self.agents.values()
         ]
         self.people = Townspeople(self._ask_hub, self.homes, self.clock, luck, self._forgot)
 
@@ -126,11 +139,12 @@ class Universe:
         for number in range(weather.plugs):
             own = self.luck.of("plug", number)
             name, point = own.pick(tuple(self.agents)), own.pick(AGENT_POINTS)
-            times = own.between(1, 6)
+            times = own.between(1, MOST_STATEMENTS if point == "committing" else 6)
             self.clock.at(own.between(begins, ends), lambda n=name, p=point, t=times: self.agents[n].pull(p, t))  # type: ignore[misc]
         for number in range(weather.hub_plugs):
             own = self.luck.of("hub plug", number)
-            point, times = own.pick(HUB_POINTS), own.between(1, 8)
+            point = own.pick(HUB_POINTS)
+            times = own.between(1, MOST_STATEMENTS if point == "committing" else 8)
             self.clock.at(own.between(begins, ends), lambda p=point, t=times: self.hub.pull(p, t))  # type: ignore[misc]
         for number in range(weather.cuts):
             own = self.luck.of("cut", number)
@@ -206,6 +220,7 @@ class Universe:
         self._end_zombies()
         for machine in self.agents.values():
             machine.room.clear()
+            machine.find_time("kernel")
         for machine in (self.hub, *self.agents.values()):
             machine.clear()
 
@@ -238,6 +253,13 @@ class Universe:
                 left[f"hub {room}"] = sorted(hub.room(room))
         if self.hub.lane is not None and not self.hub.lane.has_nothing_to_do:
             left["lane"] = "batches wait"
+        version = max(
+            (msgspec.json.decode(doc, type=Closures).version for doc in hub.room("roads").values()), default=0
+        )
+        for key, doc in hub.room("agents").items():
+            record = msgspec.json.decode(doc, type=AgentRecord)
+            if key in hub.room("plans") and record.shift != "ended" and record.legs_version < version:
+                left[f"roads of {key}"] = record.legs_version
         due = [key for key, doc in hub.room("notices_due").items() if b'"state":"due"' in doc]
         if due:
             left["notices due"] = due[:5]
@@ -366,6 +388,8 @@ class Stage:
         self._folder = Path(tempfile.mkdtemp(prefix="waywarden-simulation-", dir=base))
         self._templates = self._folder / "templates"
         disks.make_templates(self._templates)
+        # Boxes small enough to be full: a day here makes a hundred samples, not thousands.
+        self._full, telemetry.FULL = telemetry.FULL, SAMPLES_IN_A_BATCH
 
     def universe(self, seed: int, promises: Sequence[type[Promise]] = ALL, keep_lines: bool = False) -> Universe:
         """A universe of this seed, not begun yet."""
@@ -375,4 +399,5 @@ class Stage:
 
     def close(self) -> None:
         """Leave nothing behind."""
+        telemetry.FULL = self._full
         shutil.rmtree(self._folder, ignore_errors=True)

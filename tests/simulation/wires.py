@@ -168,7 +168,7 @@ class Line:
         self._clock.after(self._luck.between(5, 400), self._connect)
 
     def die(self) -> None:
-        """The client's process is gone: the broker finds out at once (its socket is closed) or when it hears nothing."""
+        """The client's process is gone: the broker finds out at once (a socket closed) or when it hears nothing."""
         self._is_wanted = False
         self._client_up = False
         connection = self._connection
