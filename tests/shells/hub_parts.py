@@ -154,6 +154,8 @@ class StandInAgent:
         self.refused_epochs: list[int] = []
         """Of commands that were signed by the hub and said under an epoch that is over."""
         self.batches_acked: Ack | None = None
+        self.batches_taken: set[int] = set()
+        """Every batch of telemetry acknowledged so far; one acknowledgement names what one commit took."""
         self._hub = hub
         self._boot = boot
         self._verifier = Verifier(hub.public_key)
@@ -246,6 +248,7 @@ class StandInAgent:
             self._sender.acked(ack)
             if ack.stream == "telemetry":
                 self.batches_acked = ack
+                self.batches_taken |= {*range(1, ack.upto + 1), *ack.beyond}
         else:
             self._verifier.check(heard.topic, heard.payload, heard.signature)
             numbered = wire.decode_numbered(heard.payload)
