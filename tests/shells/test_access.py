@@ -1,5 +1,6 @@
 """Who may do what over HTTP, asked of the real core and store: keys, depots, partners, sessions, bounds, the record."""
 
+import hashlib
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from cloud_hub.access import journal as journals
 from cloud_hub.access.asked import Access as Accessed
 from cloud_hub.access.asked import AccessesSeen
-from cloud_hub.access.gate import path_of
+from cloud_hub.access.gate import _is_from_own_page, path_of
 from cloud_hub.access.identity import COOKIE, THIS_MACHINE
 from cloud_hub.access.keys import KeyRecord
 from cloud_hub.access.opening import make_first_key
@@ -26,7 +27,9 @@ from cloud_hub.fleet import Order, StopRecord
 from cloud_hub.orderbook import ANOTHERS, ANOTHERS_CUSTOMER
 from cloud_hub.storage import DecisionsAsked
 from cloud_hub.web.shown import _seeing
+from shared.messages import ObjectPart
 from shared.steps import Row
+from shared.work import StopId
 from tests.shells.access_house import House, TestClient, a_house
 from tests.shells.hub_parts import some_orders
 
@@ -269,6 +272,23 @@ def test_a_watcher_is_shown_its_own_depots_changes_alone(two_depots: House) -> N
     assert sight.sees("roads", "closures", b"{}")
     assert not sight.sees("objects", "x", b'{"stop_id":"stop-S-1"}')
     assert not sight.sees("a room nobody thought of", "x", b"{}")
+
+
+def test_a_signature_is_shown_where_its_order_belongs(two_depots: House) -> None:
+    picture = b"\x89PNG of a signature"
+    digest = hashlib.sha256(picture).hexdigest()
+    part = ObjectPart(digest, "signature", StopId("stop-U-1"), "image/png", 0, 1, picture)
+    two_depots.store.commit([Row("objects", f"{digest}/stop-U-1/0000", msgspec.json.encode(part))])
+    north, south = (two_depots.as_role("viewer", depots=(depot,)) for depot in ("north", "south"))
+    assert is_problem(north.get(f"/api/objects/{digest}"), 404)
+    assert south.get(f"/api/objects/{digest}").content == picture
+
+
+def test_a_browsers_word_on_where_it_asks_from_is_taken() -> None:
+    assert _is_from_own_page({"sec-fetch-site": "same-origin"}, "POST")
+    assert not _is_from_own_page({"sec-fetch-site": "cross-site", "origin": "http://a", "host": "a"}, "POST")
+    assert not _is_from_own_page({"host": "a"}, "DELETE")
+    assert _is_from_own_page({}, "GET")
 
 
 def test_the_feed_of_who_is_bound_holds_back_what_is_not_theirs(two_depots: House) -> None:
