@@ -220,9 +220,8 @@ def test_what_waits_for_a_store_that_is_away_is_bounded(
     while not lane.counts["dropped"]:
         assert lane.is_alive
     assert lane.waiting_bytes <= 5_000
+    monkeypatch.undo()
     store.is_away = False
-    while lane.waiting_bytes:
-        assert lane.is_alive
     van.say(batch(200))
     van.wait(lambda: 200 in van.acked)
     assert 0 < store.totals()["messages"] == len(van.acked) < 101

@@ -21,12 +21,22 @@ AGENTS = 12
 BATCHES = 1_200
 
 
+Machines = Callable[[int], Machine]
+
+
 @pytest.fixture
-def machine(stack: Stack, tmp_path: Path, mosquitto_port: int, fresh_database: Callable[[], str]) -> Iterator[Machine]:
-    """Three workers that share what twelve agents say."""
-    opened = Machine(stack, tmp_path, fresh_database(), f"mqtt://127.0.0.1:{mosquitto_port}", AGENTS, 3)
-    opened.start_hub()
-    yield opened
+def machines(
+    stack: Stack, tmp_path: Path, mosquitto_port: int, fresh_database: Callable[[], str]
+) -> Iterator[Machines]:
+    """So many workers that share what twelve agents say."""
+
+    def started(workers: int) -> Machine:
+        url = f"mqtt://127.0.0.1:{mosquitto_port}"
+        machine = Machine(stack, tmp_path, fresh_database(), url, AGENTS, workers)
+        machine.start_hub()
+        return machine
+
+    yield started
     stack.stop()
 
 
@@ -52,7 +62,8 @@ def taken_by(machine: Machine, name: str) -> int:
     return int(line.split(" taken=")[1].split()[0]) if " taken=" in line else 0
 
 
-def test_of_three_workers_one_is_killed_and_everything_is_stored_once(machine: Machine) -> None:
+def test_of_three_workers_one_is_killed_and_everything_is_stored_once(machines: Machines) -> None:
+    machine = machines(3)
     generator = fleet(machine)
     generator.wait_until(lambda said: said["acked"] > BATCHES // 4)
     machine.stack.kill("ingest-1")
@@ -82,7 +93,8 @@ def test_a_database_that_is_killed_and_comes_back_has_everything_once(
         assert stored(machine) == (100 * BATCHES, 100 * BATCHES, 0)
 
 
-def test_an_agent_that_enrols_later_is_taken_without_a_restart(machine: Machine) -> None:
+def test_an_agent_that_enrols_later_is_taken_without_a_restart(machines: Machines) -> None:
+    machine = machines(1)
     generator = machine.generator("--name", "late", "--agents", "1", "--messages", "5", "--seconds", "60")
     generator.wait_until(lambda said: said["repeated"] > 0)
     assert stored(machine) == (0, 0, 0)
