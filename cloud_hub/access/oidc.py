@@ -5,6 +5,7 @@ provider and back travels in the browser's own signed cookie. A token is believe
 provider, by an algorithm of the settings, and issuer, audience and times are as they should be.
 """
 
+import importlib
 import os
 import secrets
 import threading
@@ -156,7 +157,7 @@ class Provider:
     def _client(self, redirect: str) -> Any:
         with warnings.catch_warnings():
             # authlib would rather have another HTTP library than the one the hub has.
-            import authlib.deprecate  # type: ignore[import-untyped]  # as below; it sets filters of its own.
+            importlib.import_module("authlib.deprecate")  # It sets filters of its own when it is first loaded.
 
             warnings.simplefilter("ignore")
             from authlib.integrations.httpx_client import (  # type: ignore[import-untyped]  # it brings no types.
