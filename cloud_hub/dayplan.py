@@ -169,8 +169,25 @@ class DayPlan:
         self._memory.needs.drop("plan")
         for route in event.routes:
             self._take_route(route, event, now)
-        for stop_id, why in event.unserved:
+        for stop_id, why in (*event.unserved, *self._left_out(event)):
             self._leave_waiting(stop_id, why, need, now)
+
+    def _left_out(self, event: Planned) -> list[tuple[StopId, str]]:
+        """Stops of the vehicles planned that no route has and nobody names: an earlier plan gave them, and this one was
+        not asked for them, because no vehicle that still waits works within their slots.
+        """
+        named = {stop_id for route in event.routes for stop_id in route.order} | {
+            stop_id for stop_id, _ in event.unserved
+        }
+        planned = {route.agent for route in event.routes}
+        return [
+            (record.stop_id, "no vehicle that still waits works within its slot")
+            for record in self._memory.stops.values()
+            if record.agent in planned
+            and record.state == "planned"
+            and not record.is_leaving
+            and record.stop_id not in named
+        ]
 
     def _has_left(self, agent: AgentId) -> bool:
         record = self._memory.agents.get(agent)

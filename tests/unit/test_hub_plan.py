@@ -92,3 +92,16 @@ def test_a_plan_that_came_after_a_van_had_left_is_asked_for_anew() -> None:
     assert hub.documents("plans", Plan)[VAN].plan_version == pushed
     assert [type(job) for job in made.jobs] == []
     assert hub.core.counts["plans_overtaken"] == 1
+
+
+def test_a_stop_that_another_plan_leaves_out_waits_and_is_nobodys() -> None:
+    # Simulation seed 57: planned again for fewer vans, it stayed the work of one whose plan did not have it.
+    hub = Driven()
+    hub.plan([order(1), order(2)], [10.0, 11.0])
+    hub.real_ms = 1_000
+    (wanted,) = hub.take(DayPlanAsked(DAY, "anna")).jobs
+    assert isinstance(wanted, PlanWanted)
+    hub.take(planned(wanted, [order(1)], [12.0], VAN))
+    left_out = hub.documents("stops", StopRecord)["stop-2"]
+    assert (left_out.state, left_out.agent) == ("waiting", "")
+    assert "no vehicle that still waits" in left_out.why_waiting
