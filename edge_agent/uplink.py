@@ -48,8 +48,11 @@ class Uplink:
         return self._is_up
 
     def go_up(self, real_ms: int) -> Envelope:
-        """The broker is there: everything unacknowledged is said again, and this says that the agent is there."""
+        """The broker is there: everything unacknowledged is said again, and this says that the agent is there. The hub
+        is to be met anew: where the broker fell, it may come back later than the agent.
+        """
         self._is_up = True
+        self._hub = None
         self._repeat_all()
         return self.presence(real_ms)
 

@@ -49,3 +49,12 @@ def test_a_hub_that_comes_after_the_agent_is_told_what_was_said_to_nobody() -> N
     assert len(uplink.due(0)) == 1
     uplink.meet(hub(True), 1)
     assert len(uplink.due(1)) == 1
+
+
+def test_a_hub_that_comes_back_to_the_broker_after_the_agent_is_told_again() -> None:
+    uplink = waiting_uplink()
+    uplink.go_down()
+    uplink.go_up(2)
+    assert len(uplink.due(2)) == 1
+    uplink.meet(hub(True), 3)
+    assert len(uplink.due(3)) == 1
