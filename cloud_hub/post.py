@@ -250,8 +250,28 @@ class Post:
             self._renew_after(event.agent)
             self._senders[event.agent].repeat_all()
         if presence.is_there and presence.asks_time:
-            self.say(event.agent, TimeTold(presence.asks_time, now.domain_ms), now)
+            self._tell_time(event.agent, TimeTold(presence.asks_time, now.domain_ms), now)
         self._memory.change_agent(record, is_there=presence.is_there, life=presence.life)
+
+    def _tell_time(self, agent: AgentId, told: TimeTold, now: Now) -> None:
+        """Answer an agent that asks for the time. An answer is of use for seconds: one that still waits becomes this
+        one, or a bad link would gather answers faster than it carries them.
+        """
+        is_waiting = False
+
+        def renewed(payload: bytes) -> bytes:
+            nonlocal is_waiting
+            numbered = wire.decode_numbered(payload)
+            if not isinstance(numbered.message, TimeTold):
+                return payload
+            is_waiting = True
+            return wire.encode(msgspec.structs.replace(numbered, message=told))
+
+        self._memory.keep(self._senders[agent].rewrite(renewed))
+        if is_waiting:
+            self._senders[agent].repeat_all()
+        else:
+            self.say(agent, told, now)
 
     def _renew_after(self, agent: AgentId) -> None:
         """An agent whose store is new has none of the commands the former one took, and must not wait for them."""
