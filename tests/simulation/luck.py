@@ -53,6 +53,7 @@ class Weather:
     cuts: int
     broker_falls: int
     broker_remembers: bool
+    broker_keeps: bool
     plugs: int
     hub_plugs: int
     stalls: int
@@ -77,6 +78,7 @@ class Weather:
             cuts=luck.between(0, most),
             broker_falls=luck.between(0, round(2 * severity)),
             broker_remembers=luck.chance(0.5),
+            broker_keeps=luck.chance(0.4),
             plugs=luck.between(0, 2 + 2 * most),
             hub_plugs=luck.between(0, 1 + most),
             stalls=luck.between(0, most),
@@ -86,5 +88,5 @@ class Weather:
             notices_fail=luck.pick((0.0, 0.2, 0.5)),
             fills=luck.between(0, round(severity)),
             outbox_bytes=luck.pick((5_000_000, 5_000_000, 10_000, 3_000)),
-            forgets_time=luck.pick((0.0, 0.0, 0.3)) * min(1.0, severity),
+            forgets_time=luck.pick((0.0, 0.0, 0.6)) * min(1.0, severity),
         )

@@ -81,6 +81,7 @@ class Driver:
         self._luck = luck.of("driver", machine.name)
         self._seed = seed
         self._keys = 0
+        self.said_ms: dict[str, int] = {}
         self._here = DEPOT.position
         self._goal: Position | None = None
         self._is_done = False
@@ -133,6 +134,7 @@ class Driver:
         """Say it until it is answered, under one key; press twice now and then."""
         self._keys += 1
         key = f"{self._machine.name}/{self._keys}"
+        self.said_ms[key] = self._clock.now_ms
         is_answered = False
 
         def hear(reply: Any) -> None:
@@ -366,6 +368,14 @@ class Townspeople:
         slot = home.order.stop.slot
         opens = EpochMs(slot.opens_ms + luck.between(0, 60) * MINUTE_MS)
         self.insist(WindowAsked(home.order.order_id, TimeWindow(opens, slot.closes_ms), "Dora Dispatcher"))
+
+    def tell_many(self, luck: Luck) -> None:
+        """Several customers are told another window at once."""
+        for home in luck.shuffled(self._homes)[:6]:
+            if not self._is_done and home.order.stop is not None:
+                slot = home.order.stop.slot
+                opens = EpochMs(slot.opens_ms + luck.between(0, 40) * MINUTE_MS)
+                self.insist(WindowAsked(home.order.order_id, TimeWindow(opens, slot.closes_ms), "Dora Dispatcher"))
 
     def _opt_out(self, luck: Luck) -> None:
         if not self._is_done:

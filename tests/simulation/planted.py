@@ -439,11 +439,6 @@ def _van_untold() -> Sequence[Patch]:
     return [(customers.Customers, "_speak", speak)]
 
 
-@fault("a new hub says what waits under the old epoch")
-def _old_epoch() -> Sequence[Patch]:
-    return [(post.Post, "_said_under_this_epoch", lambda self, saved: [])]
-
-
 @fault("nothing is repeated for a hub that has begun anew")
 def _no_meet() -> Sequence[Patch]:
     return [
@@ -508,9 +503,9 @@ def _link() -> Sequence[Patch]:
     return [(chain.Chain, "parts", parts)]
 
 
-@fault("the shift of the clock is not applied to the chain")
-def _chain_shift() -> Sequence[Patch]:
-    return [(dating.Dating, "link", lambda self, link: link)]
+@fault("visits keep the date of a clock that was wrong")
+def _visit_shift() -> Sequence[Patch]:
+    return [(dating.Dating, "visit", lambda self, visit: visit)]
 
 
 @fault("a notice is sent before it is kept")

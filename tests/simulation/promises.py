@@ -6,7 +6,7 @@ well, and looks at all disks once everything has healed.
 
 import sqlite3
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -35,6 +35,7 @@ from shared.messages import (
     PlanRefused,
     PlanTaken,
     Resequenced,
+    TooLate,
     WorkAmended,
 )
 from shared.quantities import TimeWindow
@@ -70,6 +71,8 @@ class Facts:
         self.did_converge = False
         self.left_over: dict[str, Any] = {}
         self.acting_hub = ""
+        self.said_ms: dict[str, int] = {}
+        self.now_ms: Callable[[], int] = lambda: 0
 
 
 class Promise:
@@ -239,12 +242,16 @@ class EventsOnceInOrder(Promise):
                 self.breaks(f"{name} said {events} events, the hub acted on {record.events_taken}")
 
 
+UNDATED_MS = 20 * 60_000
+
+
 class VisitsOnce(Promise):
-    """Every visit a driver was told is recorded is at the hub, once, with the same outcome."""
+    """Every visit a driver was told is recorded is at the hub, once, with the same outcome and at the right time."""
 
     def __init__(self, facts: Facts) -> None:
         super().__init__(facts)
         self._recorded: dict[tuple[str, str], str] = {}
+        self._when: dict[tuple[str, str], tuple[int, int]] = {}
 
     def replied(self, van: str, key: str, said: Said, reply: Any) -> None:
         if isinstance(said, OutcomeSaid) and isinstance(reply, Reply) and reply.status == 200:
@@ -252,6 +259,10 @@ class VisitsOnce(Promise):
             if former is not None and former != said.outcome.value:
                 self.breaks(f"{van} recorded {said.stop_id} as {former}, then as {said.outcome.value}")
             self._recorded[van, said.stop_id] = said.outcome.value
+            spoken_ms = self.facts.said_ms.get(key, self.facts.now_ms())
+            if getattr(self.facts.agents[AgentId(van)], "behind_ms", None) is not None:
+                spoken_ms -= UNDATED_MS  # How long a machine was off whose clock was lost nobody knows.
+            self._when.setdefault((van, said.stop_id), (spoken_ms, self.facts.now_ms()))
 
     def ended(self, universe: "Universe") -> None:
         room = universe.facts.hub_kept.room("stops")
@@ -266,6 +277,12 @@ class VisitsOnce(Promise):
             buried = [each for each in letters if each.sender == van and f'"{stop_id}"' in each.payload]
             if len(same) != 1 and not buried:
                 self.breaks(f"{van} recorded {stop_id} as {outcome}, the hub has {[v.outcome.value for v in found]}")
+            if buried:
+                continue  # Another van has it by the books: whose visit counts a person has to say.
+            first_ms, last_ms = self._when[van, stop_id]
+            for visit in same:
+                if not first_ms <= visit.left_ms <= max(last_ms, first_ms + 2 * UNDATED_MS * (first_ms < last_ms)):
+                    self.breaks(f"{van} left {stop_id} at {first_ms} to {last_ms}, the hub has {visit.left_ms}")
         for stop_id, record in sorted(records.items()):
             if len(record.visits) != len({visit.arrived_ms for visit in record.visits}):
                 self.breaks(f"the hub has a visit of {stop_id} twice")
@@ -378,7 +395,9 @@ class CommandsOnce(Promise):
     def _count_answer(self, name: str, message: Any) -> None:
         if isinstance(message, PlanTaken | PlanRefused):
             self._answers[name, "plan"] += 1
-        elif isinstance(message, AmendmentTaken):
+        elif isinstance(message, AmendmentTaken) or (
+            isinstance(message, TooLate) and message.command == "work_amended"
+        ):
             self._answers[name, "amendment"] += 1
 
     def _note_command(self, row: Row) -> None:
@@ -661,6 +680,8 @@ class RoadsKnown(Promise):
             plan = machine.kept.room("plan")
             if record.shift == "ended" or "plan" not in plan:
                 continue
+            if msgspec.json.decode(plan["plan"], type=Plan).shift_end_ms < universe.clock.now_ms:
+                continue  # Other leg times are of no use behind the shift's end.
             legs = msgspec.json.decode(plan["plan"], type=Plan).legs.roads_version
             if "legs" in plan:
                 legs = max(legs, msgspec.json.decode(plan["legs"])["roads_version"])

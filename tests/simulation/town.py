@@ -28,6 +28,9 @@ HOUR_MS = 60 * MINUTE_MS
 RISES_MS = MIDNIGHT_MS + 7 * HOUR_MS
 DEPARTS_MS = MIDNIGHT_MS + 7 * HOUR_MS + 20 * MINUTE_MS
 SHIFT_ENDS_MS = MIDNIGHT_MS + 10 * HOUR_MS
+EARLY_MS = MIDNIGHT_MS + 8 * HOUR_MS
+"""When some shifts are over: what is to be begun by then comes too late."""
+ENDS_MS = (SHIFT_ENDS_MS, SHIFT_ENDS_MS, EARLY_MS)
 CENTRE = Position(60.170, 24.940)
 DEPOT = Depot("d", "Depot", Position(60.165, 24.930), Position(60.165, 24.930))
 MPS = 8.0
@@ -94,7 +97,8 @@ def vehicles(names: Sequence[AgentId], luck: Luck) -> tuple[Vehicle, ...]:
     rest = Rest(Seconds(900), TimeWindow(at(8), at(9)))
     return tuple(
         Vehicle(
-            name, DEPOT.depot_id, DAY, EpochMs(DEPARTS_MS), EpochMs(SHIFT_ENDS_MS), rest if luck.chance(0.3) else None
+            name, DEPOT.depot_id, DAY, EpochMs(DEPARTS_MS), EpochMs(luck.pick(ENDS_MS)),
+            rest if luck.chance(0.3) else None,
         )
         for name in names
     )  # fmt: skip

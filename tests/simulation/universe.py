@@ -30,7 +30,8 @@ from tests.simulation.promises import ALL, Facts, Promise
 from tests.simulation.town import DAY, DEPARTS_MS, MINUTE_MS, RISES_MS, ZONE, Household, clock_face
 from tests.simulation.wires import Wires
 
-HEALS_MS = DEPARTS_MS + 85 * MINUTE_MS
+LASTS_MIN = (35, 85)
+"""How long after the vans' departure the day heals."""
 CONVERGES_WITHIN_MS = 45 * MINUTE_MS
 """The longest patience of a job is two minutes, of a stream 45 s, of a notice some ten minutes in all."""
 LEAST_TO_SETTLE_MS = 90_000
@@ -59,10 +60,12 @@ class Universe:
         self.luck = luck
         self.weather = Weather.drawn(luck.of("weather"))
         self.clock = Clockwork(RISES_MS)
+        self.heals_ms = DEPARTS_MS + luck.of("heals").between(*LASTS_MIN) * MINUTE_MS
         self.wires = Wires(self.clock, luck, self.weather)
         self._digest = hashlib.sha256()
         self._lines: deque[str] = deque(maxlen=None if keep_lines else LAST_LINES)
         self.facts = Facts(seed)
+        self.facts.now_ms = lambda: self.clock.now_ms
         self.promises = [promise(self.facts) for promise in promises]
         self.homes = town.households(luck, seed, luck.of("town").between(8, 15))
         self.facts.homes = self.homes
@@ -100,7 +103,7 @@ class Universe:
     def run(self) -> str:
         """The whole day; the trace's hash."""
         self._rise()
-        self.clock.run_until(HEALS_MS)
+        self.clock.run_until(self.heals_ms)
         self._heal()
         self._converge()
         self._end()
@@ -117,7 +120,7 @@ class Universe:
         insist(DepotsSaid((town.DEPOT,)), lambda _: insist(fleet, lambda _: self._hand_in()))
         for driver in self.drivers:
             driver.rise()
-        self.people.rise(HEALS_MS)
+        self.people.rise(self.heals_ms)
         self._draw_bad_luck()
 
     def _hand_in(self) -> None:
@@ -135,7 +138,7 @@ class Universe:
 
     def _draw_bad_luck(self) -> None:
         weather = self.weather
-        begins, ends = RISES_MS + 1_000, HEALS_MS - 1_000
+        begins, ends = RISES_MS + 1_000, self.heals_ms - 1_000
         for number in range(weather.plugs):
             own = self.luck.of("plug", number)
             name, point = own.pick(tuple(self.agents)), own.pick(AGENT_POINTS)
@@ -145,7 +148,12 @@ class Universe:
             own = self.luck.of("hub plug", number)
             point = own.pick(HUB_POINTS)
             times = own.between(1, MOST_STATEMENTS if point == "committing" else 8)
-            self.clock.at(own.between(begins, ends), lambda p=point, t=times: self.hub.pull(p, t))  # type: ignore[misc]
+            at_ms = own.between(begins, ends)
+            if own.chance(0.4):
+                # Dies in the middle of many words, and says them again at once: old and new overtake each other.
+                point = own.pick(("sent", "spoken"))
+                self.clock.at(at_ms, lambda o=own: self.people.tell_many(o))  # type: ignore[misc]
+            self.clock.at(at_ms, lambda p=point, t=times: self.hub.pull(p, t))  # type: ignore[misc]
         for number in range(weather.cuts):
             own = self.luck.of("cut", number)
             name = own.pick((*self.agents, "hub", "hub-lane"))
@@ -225,8 +233,8 @@ class Universe:
             machine.clear()
 
     def _converge(self) -> None:
-        ends = HEALS_MS + CONVERGES_WITHIN_MS
-        self.clock.run_until(HEALS_MS + LEAST_TO_SETTLE_MS)
+        ends = self.heals_ms + CONVERGES_WITHIN_MS
+        self.clock.run_until(self.heals_ms + LEAST_TO_SETTLE_MS)
         while not self._is_quiet() and self.clock.now_ms < ends:
             self.clock.run_until(self.clock.now_ms + 250)
         self.facts.did_converge = self._is_quiet()
@@ -293,6 +301,9 @@ class Universe:
         return None
 
     def _told_driver(self, van: str, key: str, said: Said, reply: Any) -> None:
+        for driver in self.drivers:
+            self.facts.said_ms.update(driver.said_ms)
+            driver.said_ms.clear()
         self.trace(f"{van} answers {key} {type(said).__name__} {reply.status}")
         for promise in self.promises:
             promise.replied(van, key, said, reply)

@@ -19,6 +19,8 @@ GIVEN_UP_AFTER_MS = 15_000
 NOTICED_AFTER_MS = 20_000
 """So long a client waits for a broker it does not hear."""
 LEAST_HOP_MS = 1
+MOST_KEPT = 200
+"""What a broker that keeps sessions holds for a client that is away."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +41,8 @@ class Wires:
         self._is_up = True
         self._lines: list[Line] = []
         self._retained: dict[str, Letter] = {}
+        self._latest: dict[str, Line] = {}
+        self._kept: dict[str, list[Letter]] = {}
         self._is_fair = False
         self.on_their_way = 0
         """Messages that are somewhere between two parties."""
@@ -49,6 +53,7 @@ class Wires:
         """A new line, not connected yet."""
         made = Line(self, name, subscriptions, hear, will)
         self._lines.append(made)
+        self._latest[name] = made
         return made
 
     def clear(self) -> None:
@@ -71,6 +76,7 @@ class Wires:
         self._is_up = False
         if not self.weather.broker_remembers:
             self._retained.clear()
+            self._kept.clear()
         for line in self._lines:
             line.broken("the broker is gone", self._luck.between(0, 1_500))
         self.clock.after(away_ms, self._rise)
@@ -123,12 +129,19 @@ class Wires:
         for line in self._lines:
             if line.hears(letter.envelope.topic):
                 line.down(letter)
+        if self.weather.broker_keeps and not self._is_fair and not letter.envelope.is_retained:
+            for name, line in self._latest.items():
+                kept = self._kept.setdefault(name, [])
+                if line.is_missed(letter.envelope.topic) and len(kept) < MOST_KEPT:
+                    kept.append(letter)
 
     def greet(self, line: "Line") -> None:
-        """What was retained, to who has just subscribed."""
+        """What was retained, to who has just subscribed; and what came for him meanwhile, if the broker keeps that."""
         for topic, letter in list(self._retained.items()):
             if line.hears(topic):
                 line.down(letter)
+        for letter in self._kept.pop(line.name, ()):
+            line.down(letter)
 
 
 class Line:
@@ -194,6 +207,10 @@ class Line:
     def hears(self, topic: str) -> bool:
         """Whether the broker believes the client there and subscribed to this."""
         return self._broker_up and any(_fits(each, topic.split("/")) for each in self._filters)
+
+    def is_missed(self, topic: str) -> bool:
+        """Whether the client is away, as far as the broker knows, and wants to hear this when it comes back."""
+        return not self._broker_up and any(_fits(each, topic.split("/")) for each in self._filters)
 
     def down(self, letter: Letter) -> None:
         """From the broker to the client."""
