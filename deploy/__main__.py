@@ -1,14 +1,18 @@
 """`waywarden`, the front door: demo, doctor, map and broker."""
 
+import os
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.markup import escape
 
 from deploy import access_commands, backup_commands, enrol_commands, letter_commands, map_command, privacy_commands
+
+if TYPE_CHECKING:
+    from deploy.doctor import Finding
 
 app = typer.Typer(
     name="waywarden",
@@ -36,18 +40,52 @@ console = Console()
 
 @app.command()
 def doctor(
+    settings: Annotated[Path | None, typer.Option("--settings", help="Look at the hub of this settings file.")] = None,
+    agent_settings: Annotated[
+        Path | None, typer.Option("--agent-settings", help="Look at the agent of this settings file.")
+    ] = None,
+    backups: Annotated[Path | None, typer.Option(help="The folder of the hub's backups, to look at too.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="One JSON object instead of lines for people.")] = False,
     broker_port: Annotated[int | None, typer.Option(help="Look for a broker on this port too.")] = None,
 ) -> None:
-    """Say whether this machine can run Waywarden; each finding comes with the line that mends it."""
-    from deploy.doctor import examine
+    """Say what is wrong with this machine, a hub or an agent; each finding comes with the line that mends it.
 
-    findings = list(examine(Path.cwd(), broker_port))
-    for finding in findings:
-        mark = "[green]well[/]" if finding.is_well else "[red]wrong[/]"
-        console.print(f"{mark:>14}  {finding.what}: {escape(finding.found)}", highlight=False)
-        if not finding.is_well:
-            console.print(f"         mend: [bold]{escape(finding.mend)}[/]", highlight=False)
-    raise typer.Exit(0 if all(finding.is_well for finding in findings) else 1)
+    The exit status is 0 when nothing is wrong, 1 when something is, 2 when something could not be looked at.
+    """
+    import json
+
+    from deploy.doctor import Look, agent, examined, exit_status, hub, machine
+
+    looks: list[Look] = []
+    if settings is not None:
+        looks += hub.looks(settings, backups)
+    if agent_settings is not None:
+        looks += agent.looks(agent_settings)
+    if not looks:
+        looks = machine.looks(Path.cwd(), broker_port)
+    findings = []
+    for finding in examined(looks):
+        findings.append(finding)
+        if not as_json:
+            _show(finding)
+    status = exit_status(findings)
+    if as_json:
+        told = [{"what": one.what, "severity": one.severity, "found": one.found, "mend": one.mend} for one in findings]
+        print(json.dumps({"status": status, "findings": told}))
+    # What still hangs in a look must not keep the answer.
+    sys.stdout.flush()
+    os._exit(status)
+
+
+MARKS = {"well": "[green]well[/]", "worth a look": "[yellow]worth a look[/]", "wrong": "[red]wrong[/]"}
+
+
+def _show(finding: "Finding") -> None:
+    mark = MARKS.get(finding.severity, "[yellow]not seen[/]")
+    width = 12 + len(mark) - len(finding.severity)
+    console.print(f"{mark:>{width}}  {finding.what}: {escape(finding.found)}", highlight=False, soft_wrap=True)
+    if not finding.is_well:
+        console.print(f"{'mend: ':>14}[bold]{escape(finding.mend)}[/]", highlight=False, soft_wrap=True)
 
 
 @app.command()

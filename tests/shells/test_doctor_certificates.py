@@ -11,7 +11,7 @@ from nacl.signing import SigningKey
 from cloud_hub.authority import Authority, secret_of
 from cloud_hub.settings import AuthoritySetting, HttpTlsSetting, HubSettings, TlsSetting
 from deploy.doctor import Finding
-from deploy.doctor_certificates import of_agent, of_hub
+from deploy.doctor.certificates import of_agent, of_hub
 from deploy.mosquitto import refresh
 from edge_agent.enrolment import certificate_request
 from edge_agent.settings import AgentSettings

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from deploy.doctor import Finding
+from deploy.doctor.findings import Finding, unseen
 from shared.mqtt import broker_address
 from shared.tls import Tls, TlsUnusable
 
@@ -125,6 +125,8 @@ def _lists(authority: "Authority", folder: Path, at: str) -> Finding:
         try:
             if (folder / name).read_bytes() != (authority.folder / name).read_bytes():
                 return Finding(what, False, f"{name} is not the authority's: who was revoked may get in", mend)
+        except PermissionError:
+            return unseen(what, f"this user may not read {folder}", f"sudo waywarden doctor {at}")
         except OSError as wrong:
             return Finding(what, False, f"{name}: {wrong.strerror}", mend)
     return Finding(what, True, "as the authority wrote them")
@@ -141,16 +143,26 @@ def _files(what: str, tls: Tls, mend: str, now_s: float) -> Iterator[Finding]:
 
 
 def _life(what: str, path: str, mend: str, now_s: float) -> Finding:
-    from edge_agent.enrolment import EnrolmentRefused, life_of
-
     try:
-        begins_s, ends_s = life_of(Path(path).read_bytes())
-    except (OSError, EnrolmentRefused) as wrong:
+        begins_s, ends_s = span(Path(path).read_bytes())
+    except (OSError, ValueError) as wrong:
         return Finding(what, False, f"{path}: {wrong}", mend)
     if begins_s > now_s:
         return Finding(what, False, f"begins in {(begins_s - now_s) / DAY_S:.0f} days", "set this machine's clock")
     days = (ends_s - now_s) / DAY_S
     return Finding(what, days > SOON_DAYS, f"{days:.0f} days left" if days > 0 else f"ended {-days:.0f} days ago", mend)
+
+
+def span(pem: bytes) -> tuple[float, float]:
+    """When a certificate begins and ends, in seconds since 1970. Raises ValueError when it is none."""
+    try:
+        from edge_agent.enrolment import life_of
+    except ImportError:  # A hub's machine has another library for this than an agent's.
+        from cloud_hub.certificates import read_certificate
+
+        read = read_certificate(pem)
+        return read.not_valid_before_utc.timestamp(), read.not_valid_after_utc.timestamp()
+    return life_of(pem)
 
 
 def _names(what: str, path: str, wanted: tuple[str, ...], mend: str) -> Finding:
