@@ -5,6 +5,7 @@ import secrets
 import signal
 import socket
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import Future
 from contextlib import contextmanager, suppress
@@ -171,7 +172,7 @@ class Hub:
         settings = self.settings
         enrolment = Enrolment(settings, self._signer.public_hex())
         self._feed = Feed()
-        self._door = Door(settings.region, enrolment.is_revoked)
+        self._door = Door(settings.region, enrolment.is_revoked, time.monotonic)
         self._lane = FastLane(
             settings.broker, settings.region, telemetry,
             lambda agent: self._core.knows(agent) and not enrolment.is_revoked(agent),

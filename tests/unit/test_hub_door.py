@@ -1,12 +1,14 @@
 """At the hub's door nonsense is refused by name, and nothing raises."""
 
+import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cloud_hub.door import Door
+from cloud_hub.door import BURST, MOST_PARTIES, PER_S, Door
 from cloud_hub.events import Acked, HubHeard, PresenceHeard, Spoke, Unreadable
 from shared import topics, wire
-from shared.messages import Ack, HeadingTo, Numbered, Presence
+from shared.messages import Ack, AgentEvent, Estimate, EstimatesMoved, HeadingTo, Numbered, Presence, TimeFound
 from shared.mqtt import Heard
 from shared.quantities import EpochMs
 from shared.work import AgentId, StopId
@@ -15,8 +17,10 @@ VAN = AgentId("van-1")
 EVENTS = topics.up("main", VAN, "events")
 
 
-def numbered(sender: str = "van-1") -> bytes:
-    message = HeadingTo(StopId("s"))
+GOING = HeadingTo(StopId("s"))
+
+
+def numbered(sender: str = "van-1", message: AgentEvent = GOING) -> bytes:
     return wire.encode(Numbered(AgentId(sender), "b", "events", 7, EpochMs(1), 0, message))
 
 
@@ -106,3 +110,41 @@ def test_a_message_damaged_on_its_way_is_refused_kept_or_still_a_message(place: 
     damaged[place % len(damaged)] = byte
     event, refused = read(EVENTS, bytes(damaged))
     assert isinstance(event, (Spoke, Unreadable)) or sum(refused.values()) == 1
+
+
+@pytest.mark.parametrize("number", [10**400, 1 << 60, -(1 << 60)])
+def test_a_number_nobody_could_mean_is_kept_as_unreadable_however_deep_it_stands(number: int) -> None:
+    found = read(EVENTS, numbered(message=TimeFound(number, "gnss")))
+    assert isinstance(found[0], Unreadable)
+    estimates = (Estimate(StopId("s"), EpochMs(1), EpochMs(1), EpochMs(number)),)
+    assert isinstance(read(EVENTS, numbered(message=EstimatesMoved(estimates, "")))[0], Unreadable)
+
+
+@pytest.mark.parametrize("name", ["", "\0", "a\nb", "x" * 65, "x" * 900_000])
+def test_a_name_no_row_should_be_found_by_does_not_reach_the_core(name: str) -> None:
+    said = msgspec.structs.replace(wire.decode_numbered(numbered()), boot=name)
+    assert read(EVENTS, wire.encode(said)) == (None, {"UnknownMessage": 1})
+    broken = wire.encode(said).replace(b"heading_to", b"teleported")
+    assert read(EVENTS, broken) == (None, {"UnknownMessage": 1})
+    if name:
+        there = wire.encode(Presence(VAN, True, "life", asks_time=name))
+        assert read(topics.up("main", VAN, "presence"), there) == (None, {"UnknownMessage": 1})
+
+
+def test_an_agent_that_never_stops_is_slowed_and_its_neighbour_is_not() -> None:
+    now_s = [1.0]
+    door = Door("main", monotonic_s=lambda: now_s[0])
+    taken = [door.read(Heard(EVENTS, numbered(), None)) for _ in range(BURST + 100)]
+    assert sum(event is not None for event in taken) == BURST
+    assert door.refused == {"TooFast": 100}
+    assert door.read(Heard(topics.up("main", AgentId("van-2"), "events"), numbered("van-2"), None)) is not None
+    now_s[0] += 1.0
+    taken = [door.read(Heard(EVENTS, numbered(), None)) for _ in range(BURST)]
+    assert sum(event is not None for event in taken) == PER_S
+
+
+def test_paces_of_many_names_are_kept_within_bounds() -> None:
+    door = Door("main", monotonic_s=lambda: 1.0)
+    for number in range(MOST_PARTIES + 10):
+        door.read(Heard(topics.up("main", AgentId(f"van-{number}"), "events"), b"", None))
+    assert len(door._paces) <= MOST_PARTIES
