@@ -21,6 +21,10 @@ RESTORED = "the hub was restored from an older copy of its store"
 REPLACED = "its store was replaced"
 
 
+MOST_LEDGERS = 4
+"""Lives of one agent's store whose ledgers are looked into after a restore: it has one, and had perhaps another."""
+
+
 class Gaps:
     """What of each agent's streams is missing for good."""
 
@@ -50,7 +54,8 @@ class Gaps:
                     event.agent, said.boot, stream, unacked - missing, unacked - 1, now.domain_ms, RESTORED, ""
                 ), f"{event.agent} keeps what it said in '{stream}' from number {unacked} on", now)  # fmt: skip
         unacked = said.unacked.get("telemetry", 1)
-        if self._post.was_restored and unacked > 1:
+        is_one_more = sum(need.startswith(f"ledger/{event.agent}/") for need in self._ledgers) < MOST_LEDGERS
+        if self._post.was_restored and unacked > 1 and is_one_more:
             wanted = LedgerWanted(f"ledger/{event.agent}/{said.boot}", event.agent, said.boot, unacked)
             self._ledgers.setdefault(wanted.need, wanted)
         if self._post.is_retired(event.agent, said.boot):
@@ -70,14 +75,18 @@ class Gaps:
             return
         self._attempts.settle(wanted.need)
         self._ledgers[wanted.need] = None
-        known = set(event.beyond)
-        missing = [seq for seq in range(event.upto + 1, wanted.unacked) if seq not in known]
-        if missing:
+        # Counted and not listed: an agent may say any number.
+        known = {seq for seq in event.beyond if event.upto < seq < wanted.unacked}
+        missing = wanted.unacked - 1 - event.upto - len(known)
+        if missing > 0:
+            first, last = event.upto + 1, wanted.unacked - 1
+            while first in known:
+                first += 1
+            while last in known:
+                last -= 1
             self._keep(
-                Gap(
-                    wanted.agent, wanted.boot, "telemetry", missing[0], missing[-1], now.domain_ms, RESTORED, ""
-                ),
-                len(missing),
+                Gap(wanted.agent, wanted.boot, "telemetry", first, last, now.domain_ms, RESTORED, ""),
+                missing,
                 f"{wanted.agent} keeps its telemetry from batch {wanted.unacked} on",
                 now,
             )  # fmt: skip

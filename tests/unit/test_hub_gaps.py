@@ -210,3 +210,15 @@ def test_a_plan_under_way_is_not_given_back_by_a_late_one() -> None:
     hub = driven()
     hub.say(ShiftChanged("begun"), HeadingTo(StopId("stop-1")), TooLate("plan_pushed", 2, EpochMs(at(16.5))))
     assert b'"state":"planned"' in hub.rooms["stops"]["stop-2"]
+
+
+def test_an_agent_that_names_any_number_after_a_restore_costs_the_hub_no_memory() -> None:
+    hub = driven()
+    hub.rooms["hub"]["self"] = restored(hub.rooms["hub"]["self"], 1_700_000_000)
+    hub.wake_up()
+    (wanted,) = hub.take(there(telemetry=(1 << 53) - 1)).jobs
+    hub.take(LedgerFound(wanted, 3, (5, 8)))
+    (gap,) = hub.documents("gaps", Gap).values()
+    assert (gap.first_seq, gap.last_seq) == (4, (1 << 53) - 2)
+    jobs = [job for life in range(20) for job in hub.take(there(boot=f"b{life}", telemetry=9)).jobs]
+    assert len(jobs) == 3
