@@ -20,6 +20,9 @@ from shared.work import AgentId
 IN_FLIGHT = 64
 """Messages of one stream that may be on their way at once: less than any broker's default queue of 1,000 by far."""
 
+MOST_LIVES = 64
+"""Lives of one sender's store that are followed; a machine whose store was made anew so often is ill, or means harm."""
+
 REPEAT_AFTER_MS = 1_000
 REPEAT_AT_MOST_EVERY_MS = 30_000
 
@@ -57,7 +60,8 @@ class Sender:
         """Forget what the receiver has committed. An ack of another life of our store is not about us."""
         if ack.boot != self.boot or ack.stream != self.stream:
             return []
-        done = [seq for seq in self._waiting if seq <= ack.upto or seq in ack.beyond]
+        beyond = frozenset(ack.beyond)
+        done = [seq for seq in self._waiting if seq <= ack.upto or seq in beyond]
         for seq in done:
             self._bytes -= len(self._waiting.pop(seq))
             self._flights.pop(seq, None)
@@ -220,9 +224,11 @@ class Receiver:
         return mark is not None and boot in mark.retired
 
     def _mark(self, key: str, boot: str) -> _Mark | None:
-        """How far this life of the sender's store was taken, the one before retired; None when it is retired itself."""
+        """How far this life of the sender's store was taken, the one before retired; None when it is retired itself,
+        or one too many.
+        """
         mark = self._marks.get(key, _Mark(boot, 0))
-        if boot in mark.retired:
+        if boot in mark.retired or (boot != mark.boot and len(mark.retired) >= MOST_LIVES):
             return None
         return mark if boot == mark.boot else _Mark(boot, 0, (*mark.retired, mark.boot))
 

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 from shared.messages import Ack, Arrived, Numbered
 from shared.quantities import EpochMs
 from shared.steps import Row
-from shared.streams import IN_FLIGHT, REPEAT_AFTER_MS, Receiver, Sender, Take
+from shared.streams import IN_FLIGHT, MOST_LIVES, REPEAT_AFTER_MS, Receiver, Sender, Take
 from shared.work import AgentId, StopId
 
 HUB, VAN = AgentId("hub"), AgentId("van-1")
@@ -235,3 +235,19 @@ def test_what_is_held_back_is_kept_numbered_and_not_due() -> None:
     assert outbox.due_at(0) is None
     outbox.held_from = None
     assert outbox.due(0) == [b"message 2", b"message 3"]
+
+
+def test_a_store_made_anew_time_and_again_is_followed_no_further_and_costs_no_more_room() -> None:
+    receiver = Receiver({})
+    taken = [receiver.take(numbered(1, f"boot-{life}"))[0] for life in range(3 * MOST_LIVES)]
+    assert taken == [Take.NEW] * (MOST_LIVES + 1) + [Take.RETIRED] * (2 * MOST_LIVES - 1)
+    assert receiver.lives(VAN, "events") == MOST_LIVES + 1
+    assert receiver.take(numbered(2, f"boot-{MOST_LIVES}"))[0] is Take.NEW
+
+
+def test_an_ack_of_a_hundred_thousand_numbers_is_taken_in_one_pass() -> None:
+    outbox = sender()
+    for _ in range(2_000):
+        outbox.say(written)
+    assert len(outbox.acked(Ack(VAN, "a1", "events", 0, tuple(range(3, 200_000))))) == 1_998
+    assert outbox.unacked == 1
