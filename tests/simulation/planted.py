@@ -503,9 +503,9 @@ def _link() -> Sequence[Patch]:
     return [(chain.Chain, "parts", parts)]
 
 
-@fault("visits keep the date of a clock that was wrong")
-def _visit_shift() -> Sequence[Patch]:
-    return [(dating.Dating, "visit", lambda self, visit: visit)]
+@fault("what waits keeps the date of a clock that was wrong")
+def _date_kept() -> Sequence[Patch]:
+    return [(dating.Dating, "numbered", lambda self, numbered: numbered)]
 
 
 @fault("a notice is sent before it is kept")

@@ -43,7 +43,7 @@ from shared.steps import Consequences, Envelope, Row
 from shared.topics import HUB
 from shared.work import AgentId
 from tests.simulation.disks import Disk
-from tests.simulation.town import Household
+from tests.simulation.town import RISES_MS, Household
 
 if TYPE_CHECKING:
     from tests.simulation.machines import AgentMachine, Machine
@@ -183,6 +183,17 @@ class AckAfterCommit(Promise):
         missing = [seq for seq in (*range(1, ack.upto + 1), *ack.beyond) if seq not in known]
         if missing:
             self.breaks(f"{hub.name} acknowledges batches {missing[:5]} of {ack.sender} that its ledger does not have")
+
+
+class NothingUndated(Promise):
+    """Nothing leaves a van under a date that was not: a clock that is wrong is put right before anybody hears of it."""
+
+    def leaving(self, machine: "Machine", envelope: Envelope) -> None:
+        if not envelope.topic.endswith("/up/events"):
+            return
+        said_ms = wire.decode_numbered(envelope.payload).said_ms
+        if not RISES_MS <= said_ms <= machine.clock.now_ms:
+            self.breaks(f"{machine.name} says at {machine.clock.now_ms} what it dates {said_ms}")
 
 
 class EventsOnceInOrder(Promise):
@@ -370,16 +381,18 @@ class CommandsOnce(Promise):
             why = f"it is of epoch {command.epoch}, {epoch} acts"
         elif start_by is not None and machine.now().domain_ms > start_by and machine.behind_ms is None:
             why = f"it was to be begun by {start_by}, now is {machine.now().domain_ms}"
-        self._before[machine.name] = (command, why, self._work(machine)) if why else None
+        is_over = command.epoch < epoch
+        self._before[machine.name] = (command, why, self._work(machine, is_over), is_over) if why else None
 
     def taken(self, machine: "Machine", events: Sequence[Any], made: Consequences) -> None:
         before = self._before.pop(machine.name, None)
-        if before is not None and before[2] != self._work(machine):
-            command, why, _ = before
+        if before is not None and before[2] != self._work(machine, before[3]):
+            command, why, _, _ = before
             self.breaks(f"{machine.name} obeys {type(command.message).__name__} {command.seq} although {why}")
 
-    def _work(self, machine: "Machine") -> Any:
-        return {room: dict(machine.kept.room(room)) for room in self.WORK}
+    def _work(self, machine: "Machine", is_over: bool) -> Any:
+        rooms = (*self.WORK, "taken") if is_over else self.WORK
+        return {room: dict(machine.kept.room(room)) for room in rooms}
 
     def committed(self, machine: "Machine", rows: Sequence[Row]) -> None:
         is_agent = machine.name in self.facts.agents
@@ -840,7 +853,7 @@ def _difference(one: Any, other: Any) -> str:
 
 
 ALL: tuple[type[Promise], ...] = (
-    OneHubActs, CommitBeforeSpeak, AckAfterCommit, CommandsOnce, AnswersOnce, OldAnswersUnused, NobodySpins, HeadStays,
+    OneHubActs, NothingUndated, CommitBeforeSpeak, AckAfterCommit, CommandsOnce, AnswersOnce, OldAnswersUnused, NobodySpins, HeadStays,
     ToldInsideSlot, NoticesOncePerId, EventsOnceInOrder, Converges, MemoryEqualsDisk, PresenceTrue, VisitsOnce,
     SamplesAddUp, SamePlan, DecisionsHold, ForgottenNowhere, NoLetterWithoutReason, RoadsKnown,
 )  # fmt: skip
