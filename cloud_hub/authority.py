@@ -117,14 +117,22 @@ class Authority:
         """Opens the folder; made, with both authorities, when there is none. Raises AuthorityUnusable."""
         self.folder = folder
         self._now_s = now_s
+        if not folder.is_absolute() and not (folder / "ca.key").exists():
+            raise AuthorityUnusable(
+                f"the authority would be founded in {folder.absolute()}, wherever this is run: give key_file, "
+                "or folder in [authority], as a full path"
+            )
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            certificates.give_to_owner(folder)
             with _alone(folder):
                 self._agents = self._founded("ca", "Waywarden")
                 self._hubs = self._founded("hub-ca", "Waywarden hub")
                 with self._register() as register:
                     register.executescript(REGISTER)
                 (folder / "register.sqlite").chmod(0o600)
+                for made in (folder / "register.sqlite", folder / ".lock"):
+                    certificates.give_to_owner(made)
             if not (folder / "ca.crl").exists() or not (folder / "hub-ca.crl").exists():
                 self.write_revocations()
         except (OSError, sqlite3.Error, CertificateWrong) as wrong:

@@ -24,6 +24,7 @@ from typing import IO, Any
 
 import msgspec
 
+from cloud_hub.certificates import give_to_owner
 from cloud_hub.memory import Self
 from cloud_hub.post import restored
 from cloud_hub.storage import (
@@ -203,6 +204,7 @@ def restored_files(file: Path, wanted: Mapping[str, Path]) -> list[Path]:
             out.write(content)
             out.flush()
             os.fsync(out.fileno())
+        give_to_owner(path)
     return list(missing)
 
 

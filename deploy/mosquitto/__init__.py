@@ -170,9 +170,10 @@ def program() -> str | None:
 
 
 def _write(folder: Path, plan: BrokerPlan, authority: Authority) -> list[Path]:
-    for path in (folder, folder / "data", folder / "conf.d"):
+    for path, mode in ((folder, 0o755), (folder / "data", 0o700), (folder / "conf.d", 0o750)):
         path.mkdir(parents=True, exist_ok=True)
-        path.chmod(0o750)
+        # The hub's user may look whether the lists of revoked certificates are the authority's; keys are 0600.
+        path.chmod(mode)
         _give(path)
     certificate, key = authority.server("broker", plan.names)
     authority.process()

@@ -1,5 +1,6 @@
 """The authority on disk: tokens are good once, keys stay where they are, renewals and revocations hold."""
 
+import os
 import stat
 import threading
 from concurrent.futures import ThreadPoolExecutor
@@ -338,3 +339,21 @@ def test_what_an_agent_holds_can_sign_nobody(authority: Authority) -> None:
     assert certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca is False
     usage = certificate.extensions.get_extension_for_class(x509.KeyUsage).value
     assert (usage.digital_signature, usage.key_cert_sign, usage.crl_sign) == (True, False, False)
+
+
+def test_no_authority_is_founded_wherever_somebody_happens_to_stand(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(AuthorityUnusable, match="give key_file, or folder in"):
+        Authority(Path("authority"))
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+def test_what_root_makes_belongs_to_whom_the_folder_does(tmp_path: Path) -> None:
+    os.chown(tmp_path, 4711, 4712)
+    authority = Authority(tmp_path / "authority")
+    authority.server("http", ["hub.example"])
+    owners = {(one.stat().st_uid, one.stat().st_gid) for one in (authority.folder, *authority.folder.iterdir())}
+    assert owners == {(4711, 4712)}

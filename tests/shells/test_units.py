@@ -11,9 +11,12 @@ import yaml  # type: ignore[import-untyped]  # Its types are another package.
 
 from cloud_hub.__main__ import app as hub_app
 from cloud_hub.settings import read_hub_settings
+from deploy.__main__ import app as front_door
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
-UNITS = sorted((DEPLOY / "systemd").glob("*.service"))
+ALL = sorted((DEPLOY / "systemd").glob("*.service"))
+UNITS = [unit for unit in ALL if "Type=oneshot" not in unit.read_text()]
+JOBS = [unit for unit in ALL if unit not in UNITS]
 ALLOWED_EXPOSURE = 30
 """Of 100, in tenths as `systemd-analyze security` counts; an agent that may read serial lines has 28."""
 
@@ -45,6 +48,21 @@ def test_a_unit_gives_away_nothing_it_does_not_need(unit: Path) -> None:
     assert settings["ProtectSystem"] == "strict"
     assert settings["NoNewPrivileges"] == "yes"
     assert settings["User"] == "waywarden"
+
+
+@pytest.mark.parametrize("unit", JOBS, ids=lambda unit: unit.stem)
+def test_a_job_does_a_command_there_is_once_a_day(unit: Path) -> None:
+    command = dict(lines(unit))["ExecStart"].partition("/opt/waywarden/bin/waywarden ")[2].split()[0]
+    assert command in {known.name or known.callback.__name__ for known in front_door.registered_commands}  # type: ignore[union-attr]
+    timer = dict(lines(unit.with_suffix(".timer")))
+    assert timer["OnCalendar"].startswith("*-*-* ")
+    assert timer["WantedBy"] == "timers.target"
+
+
+def test_the_broker_is_started_from_the_folder_that_is_written_for_it() -> None:
+    dropped = dict(lines(DEPLOY / "systemd" / "mosquitto.service.d" / "waywarden.conf"))
+    assert dropped["ExecStart"] == "/usr/sbin/mosquitto -c /etc/waywarden/broker/mosquitto.conf"
+    assert int(dropped["LimitNOFILE"]) > 10_100
 
 
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
