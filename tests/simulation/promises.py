@@ -855,5 +855,6 @@ def _difference(one: Any, other: Any) -> str:
 ALL: tuple[type[Promise], ...] = (
     OneHubActs, NothingUndated, CommitBeforeSpeak, AckAfterCommit, CommandsOnce, AnswersOnce, OldAnswersUnused,
     NobodySpins, HeadStays, ToldInsideSlot, NoticesOncePerId, EventsOnceInOrder, Converges, MemoryEqualsDisk,
-    PresenceTrue, VisitsOnce, SamplesAddUp, SamePlan, DecisionsHold, ForgottenNowhere, NoLetterWithoutReason, RoadsKnown,
+    PresenceTrue, VisitsOnce, SamplesAddUp, SamePlan, DecisionsHold, ForgottenNowhere, NoLetterWithoutReason,
+    RoadsKnown,
 )  # fmt: skip
