@@ -57,10 +57,19 @@ MOST_BEYOND = 256
 """Numbers beyond the unbroken run that one acknowledgement names; for more there are more acknowledgements."""
 MOST_KEPT_BEYOND = 4_096
 MOST_TOPICS = 10_000
-MOST_LIVES = 20_000
-"""Of agents' names and their stores' lives so many are remembered; a name forgotten is looked up again."""
+MOST_AGENTS = 10_000
+"""Of agents' names and what was taken of them so many are remembered; a name forgotten is looked up again."""
 MOST_KEPT_OF_A_LETTER = 4_096
 LONGEST_CHANNEL = 64
+MOST_CHANNELS = 100
+"""Of one batch; our own have eight."""
+
+FARTHEST_MS = 400 * DAY_MS
+"""A batch dated further from our own time is kept as a letter: no agent was away so long, what is to come would never
+be old enough to be forgotten, and every day gets a table at the word of agents.
+"""
+LIVES_OF_ONE = 4
+"""Lives of one agent's store whose numbers are remembered; of an older one they are looked up again."""
 
 STREAM = "telemetry"
 _LAST = None
@@ -84,8 +93,8 @@ class FastLane:
         tls: Tls | None = None,
     ) -> None:
         """`is_known` says whether this agent is ours: readings of strangers are refused. Readings are kept for
-        `keep_days` before `now_ms()`, 0 for ever. `is_shared` takes only our share of what comes, when several
-        processes write to one database. Raises mqtt.BrokerUrlWrong.
+        `keep_days` before `now_ms()`, 0 for ever; those dated far from it are refused, none when it is 0. `is_shared`
+        takes only our share of what comes, when several processes write to one database. Raises mqtt.BrokerUrlWrong.
         """
         self._region = region
         self._store = store
@@ -98,7 +107,7 @@ class FastLane:
         self._counting = threading.Lock()
         self._closing = threading.Event()
         self._next_commit_s = 0.0
-        self._runs: dict[tuple[AgentId, str], _Run] = {}
+        self._runs: dict[AgentId, dict[str, _Run]] = {}
         self._is_shared = is_shared
         self.counts: Counter[str] = Counter()
         self.refused = self._door.refused
@@ -249,12 +258,7 @@ class FastLane:
         for (sender, boot), seqs in done.items():
             upto = 0
             if not self._is_shared:
-                run = self._runs.get((sender, boot))
-                if run is None:
-                    if len(self._runs) >= MOST_LIVES:
-                        self._runs.clear()
-                    run = self._runs[sender, boot] = _Run(self._store.taken(sender, boot))
-                upto = run.take(seqs)
+                upto = self._run(sender, boot).take(seqs)
             beyond = [seq for seq in seqs if seq > upto]
             topic = topics.down(self._region, sender, "acks")
             for first in range(0, max(1, len(beyond)), MOST_BEYOND):
@@ -262,6 +266,17 @@ class FastLane:
                 envelopes.append(Envelope(topic, wire.encode(ack), topics.QOS["acks"]))
         if not self._link.publish_all(envelopes):
             self.counts["acks_unsaid"] += len(envelopes)
+
+    def _run(self, sender: AgentId, boot: str) -> "_Run":
+        """An agent that begins ever new lives makes only itself be looked up again."""
+        if sender not in self._runs and len(self._runs) >= MOST_AGENTS:
+            self._runs.clear()
+        lives = self._runs.setdefault(sender, {})
+        if boot not in lives:
+            if len(lives) >= LIVES_OF_ONE:
+                del lives[next(iter(lives))]
+            lives[boot] = _Run(self._store.taken(sender, boot))
+        return lives[boot]
 
     def _sweep(self) -> bool:
         """Erase a slice of what is older than may be kept, once a day; whether there is more."""
@@ -313,14 +328,15 @@ class _Door:
             except (Refused, topics.TopicUnknown) as why:
                 self.refused[type(why).__name__] += 1
         segments: dict[tuple[AgentId, str, int], Segment] = {}
+        earliest_ms, latest_ms = max(0, now_ms - FARTHEST_MS), now_ms + FARTHEST_MS if now_ms else MOST_COUNTED
         for (heading, payload), (from_ms, to_ms) in zip(whole, _spans(instants), strict=True):
             key = (heading.sender, heading.boot, heading.seq)
-            if from_ms >= 0 and to_ms < MOST_COUNTED:
+            if not heading.samples or (earliest_ms <= from_ms and to_ms <= latest_ms):
                 thinned = min(max(0, heading.thinned), 1 << 31)
                 segments[key] = Segment(*key, EpochMs(from_ms), EpochMs(to_ms), heading.samples, thinned, payload)
             else:
                 self.refused["TelemetryGarbled"] += 1
-                why_not = f"dated from {from_ms} to {to_ms}, expected 0 to 2**53"
+                why_not = f"dated from {from_ms} to {to_ms}, expected {earliest_ms} to {latest_ms}"
                 letters[key] = _letter(heading, now_ms, why_not, payload)
         return [segments[key] for key in sorted(segments)], [letters[key] for key in sorted(letters)]
 
@@ -362,6 +378,8 @@ def _check_words(heading: BatchHeading) -> None:
     """Raises TelemetryGarbled for channels that no database could name, and for a batch that says nothing."""
     if not heading.samples and heading.thinned <= 0:
         raise wire.TelemetryGarbled("a batch without samples, expected it to declare how many were thinned")
+    if len(heading.channels) > MOST_CHANNELS:
+        raise wire.TelemetryGarbled(f"{len(heading.channels)} channels, expected at most {MOST_CHANNELS}")
     for channel in heading.channels:
         if not _is_name(channel):
             raise wire.TelemetryGarbled(f"channel {channel[:80]!r}, expected up to {LONGEST_CHANNEL} printed signs")

@@ -20,6 +20,9 @@ from shared.logs import log, told
 MOST_LAYOUTS = 32
 """Tables are made at the word of agents: so many, and no more."""
 
+LAYOUTS_OF_ONE = 8
+"""Layouts of one agent; what it says in more goes into the narrow table, or one agent could use up all there are."""
+
 MOST_CHANNELS = 100
 """Columns of a wide table, four sums for each: far below PostgreSQL's limit of 1,600."""
 
@@ -147,16 +150,28 @@ def layouts(connection: Connection) -> list[Layout]:
     return [Layout(number, tuple(channels), tuple(columns), *how) for number, channels, columns, *how in rows]
 
 
-def layout_for(connection: Connection, channels: tuple[str, ...], features: Features) -> Layout | None:
-    """The layout of these channels, made when it is new; None when there is no room for another. No channels are the
-    narrow layout, which must be asked for first. Takes a transaction of its own.
+def may_make_another(connection: Connection, agents: Sequence[int]) -> bool:
+    """Whether any of these agents, by their numbers, speaks in fewer layouts than one may have tables made for."""
+    row = connection.execute(
+        "SELECT count(*) FROM unnest(%s::int4[]) AS said (agent) WHERE "
+        "(SELECT count(*) FROM telemetry_places p WHERE p.agent = said.agent AND p.layout > 0) < %s",
+        (list(agents), LAYOUTS_OF_ONE),
+    ).fetchone()
+    return row is not None and row[0] > 0
+
+
+def layout_for(
+    connection: Connection, channels: tuple[str, ...], features: Features, may_make: bool = True
+) -> Layout | None:
+    """The layout of these channels, made when it is new; None when there is no room for another, or none may be made.
+    No channels are the narrow layout, which must be asked for first. Takes a transaction of its own.
     """
     with connection.transaction():
         connection.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK,))
         known = {layout.channels: layout for layout in layouts(connection)}
         if channels in known:
             return known[channels]
-        if len(known) > MOST_LAYOUTS or len(channels) > MOST_CHANNELS:
+        if not may_make or len(known) > MOST_LAYOUTS or len(channels) > MOST_CHANNELS:
             return None
         made = _made(connection, Layout(len(known), channels, column_names(channels), True, True), features)
         connection.execute(

@@ -33,6 +33,8 @@ ROWS_PER_PIECE = 2_500
 
 DAY_MS = 86_400_000
 MOST_REMEMBERED = 100_000
+MOST_REFUSED = 1_000
+"""Layouts there is no room for that are remembered; of others it is asked again."""
 
 _TAKE = (
     "INSERT INTO telemetry_ledger (life, seq, samples, thinned) "
@@ -128,6 +130,8 @@ class Writer:
             self._connection = None
 
     def _commit(self, connection: Connection, segments: Sequence[Segment]) -> list[bool]:
+        if len(self._channels) > MOST_REMEMBERED:
+            self._channels.clear()
         lives = self._know_lives(connection, segments)
         numbers = {sender: life.agent for (sender, _), life in lives.items()}
         keys = [(lives[one.sender, one.boot].life, one.seq) for one in segments]
@@ -221,7 +225,7 @@ class Writer:
 
     def _know_table(self, connection: Connection, block: Block) -> Layout:
         """The table of a block's rows, made when it is new, with its days and who is to be looked for in it."""
-        layout = self._know_layout(connection, block.channels)
+        layout = self._know_layout(connection, block)
         if not layout.is_hyper:
             self._know_days(connection, layout, block)
         places = {(int(agent), layout.number) for agent in np.unique(block.agents)} - self._places
@@ -234,13 +238,14 @@ class Writer:
             self._places |= places
         return layout
 
-    def _know_layout(self, connection: Connection, channels: tuple[str, ...]) -> Layout:
-        channels = tuple(plain_text(name) for name in channels)
+    def _know_layout(self, connection: Connection, block: Block) -> Layout:
+        channels = tuple(plain_text(name) for name in block.channels)
         if channels not in self._layouts and channels not in self._has_no_room_for:
-            made = telemetry_tables.layout_for(connection, channels, self._features)
+            may_make = telemetry_tables.may_make_another(connection, np.unique(block.agents).tolist())
+            made = telemetry_tables.layout_for(connection, channels, self._features, may_make)
             if made is not None:
                 self._layouts[channels] = made
-            elif len(self._has_no_room_for) < MOST_REMEMBERED:
+            elif may_make and len(self._has_no_room_for) < MOST_REFUSED:
                 log("telemetry_layouts_full", channels=len(channels), then="readings go into the narrow table")
                 self._has_no_room_for.add(channels)
         if channels in self._layouts:

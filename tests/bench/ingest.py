@@ -33,6 +33,7 @@ from cloud_hub.fleet import AgentRecord
 from cloud_hub.storage import Segment, TelemetryStore, is_postgres, open_hub_store, open_telemetry
 from deploy.stack import Stack, free_ports
 from shared import wire
+from shared.clock import SETTING, Clock
 from shared.mqtt import broker_address
 from shared.quantities import EpochMs
 from shared.steps import Row
@@ -472,7 +473,8 @@ def know(url: str, names: Sequence[str]) -> None:
 def opened(asked: argparse.Namespace, folder: Path) -> Iterator[tuple[Machine, int | None]]:
     """Everything that runs while it is measured, and the database's first process when it is ours."""
     with ExitStack() as opening:
-        stack = opening.enter_context(Stack(folder / "logs", {}))
+        # By the generators' own time: what is dated far from a hub's is refused there.
+        stack = opening.enter_context(Stack(folder / "logs", {SETTING: Clock.starting(BEGINS_MS, 1.0).setting()}))
         broker = asked.broker
         if broker in ("embedded", "mosquitto"):
             (port,) = free_ports(1)

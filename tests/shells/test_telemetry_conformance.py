@@ -654,3 +654,15 @@ def test_timescaledb_keeps_hypertables_with_their_jobs(fresh_timescale: Callable
 def test_migrations_of_readings_are_numbered_and_named() -> None:
     assert all(isinstance(step, Migration) for step in telemetry_tables.SCHEMA)
     assert [step.name[:4] for step in telemetry_tables.SCHEMA] == ["0001"]
+
+
+@on_postgres
+def test_one_agent_cannot_use_up_the_tables_of_all(url: str, store: TelemetryStore) -> None:
+    names = [(f"made_up_{k}", "speed_mps") for k in range(40)]
+    for k, channels in enumerate(names):
+        store.commit([segment(k + 1, channels=channels, samples=3)])
+    store.commit([segment(1, agent="van-2", channels=("honest", "speed_mps"), samples=3)])
+    with psycopg.connect(url) as connection:
+        made = [layout.channels[0] for layout in telemetry_tables.layouts(connection) if layout.number]
+    assert made == [*(f"made_up_{k}" for k in range(telemetry_tables.LAYOUTS_OF_ONE)), "honest"]
+    assert [store.read(VAN, channel, 0, 1 << 53).values.tolist() for channel, _ in names] == [[0.0, 1.0, 2.0]] * 40
