@@ -121,7 +121,7 @@ def key_of_request(request: bytes) -> ed25519.Ed25519PublicKey:
         read = x509.load_der_x509_csr(request)
         key = read.public_key()
         is_signed = read.is_signature_valid
-    except (ValueError, TypeError, UnsupportedAlgorithm) as wrong:
+    except (ValueError, TypeError, UnsupportedAlgorithm, x509.InvalidVersion) as wrong:
         raise RequestWrong(f"the certificate request cannot be read: {wrong}; expected PKCS #10 in DER") from None
     if not isinstance(key, ed25519.Ed25519PublicKey):
         raise RequestWrong(f"the request has a key of type {type(key).__name__}, expected Ed25519")
@@ -134,7 +134,7 @@ def read_certificate(text: bytes) -> x509.Certificate:
     """One certificate in PEM. Raises CertificateWrong."""
     try:
         return x509.load_pem_x509_certificate(text)
-    except (ValueError, TypeError) as wrong:
+    except (ValueError, TypeError, x509.InvalidVersion) as wrong:
         raise CertificateWrong(f"no certificate in PEM form: {str(wrong)[:100]}") from None
 
 
