@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
 
-.PHONY: install demo test check bench simulation fuzz clean
+.PHONY: install demo test check bench simulation chaos fuzz clean
 
 install: $(READY)
 
@@ -38,6 +38,12 @@ fuzz: $(READY)
 simulation: $(READY)
 	$(BIN)/python -m tests.simulation $(SIMULATION)
 	$(BIN)/python -m tests.simulation --planted
+
+# A hundred rounds of SIGKILL and cut cables on both stacks, and the control that must lose (docs/proof.md): half an hour.
+chaos: $(READY)
+	$(BIN)/python -m tests.chaos --rounds 100 --store embedded --broker embedded
+	$(BIN)/python -m tests.chaos --rounds 100 --store postgres --broker mosquitto
+	$(BIN)/python -m tests.chaos --rounds 10 --control puback
 
 clean:
 	rm -rf .venv run

@@ -31,6 +31,9 @@ def main() -> None:
         ["tests.bench.ingest", *ingest],
         ["tests.bench.ingest", "--store", "postgres", "--broker", "mosquitto", *ingest],
         ["tests.bench.ingest", "--store", "postgres", "--broker", "mosquitto", "--channels", "8", *ingest],
+        ["tests.bench.cost", *(["--minutes", "5"] if arguments.quick else [])],
+        ["tests.bench.takeover"],
+        ["tests.bench.reconnect"],
     ]  # fmt: skip
     failed = [bench[0] for bench in benches if subprocess.run([sys.executable, "-m", *bench], check=False).returncode]
     if failed:
