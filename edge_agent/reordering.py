@@ -1,5 +1,7 @@
 """Put the question of another order to the kernel, judge its answer, and write down why it was taken or left."""
 
+from zlib import crc32
+
 import msgspec
 
 from edge_agent.foresight import Outlook
@@ -9,6 +11,7 @@ from edge_agent.lateness import (
     alternatives,
     arcs,
     forbidden,
+    is_worth_asking,
     is_worth_it,
     minutes,
     needed_gain_s,
@@ -16,7 +19,7 @@ from edge_agent.lateness import (
     reason,
     trouble,
 )
-from edge_agent.memory import Books, Change, Day
+from edge_agent.memory import Books, Change, Day, News, Parts, read_part
 from edge_agent.outlook import (
     SLOT_MARGIN,
     Bearing,
@@ -32,6 +35,7 @@ from edge_agent.turns import lately_refused
 from shared.ledger import Decision, Input
 from shared.quantities import EpochMs
 from shared.routes import RouteProblem, evaluate
+from shared.steps import Saved
 from shared.work import AgentId, StopId
 
 KERNEL_MS = 50
@@ -89,6 +93,80 @@ class Verdict(msgspec.Struct, frozen=True):
     def cause(self) -> str:
         """What was wrong with the order before."""
         return trouble(self.case.problem, self.proposal.before_cost).words or self.case.news
+
+
+class Question(msgspec.Struct, frozen=True):
+    """A better order asked for, and the version of the day it was asked of."""
+
+    job: Improve
+    version: int
+    case: Case
+
+
+class Reordering:
+    """When one agent asks for a better order. One question at a time; a restart asks again."""
+
+    def __init__(self, agent: AgentId, saved: Saved) -> None:
+        """From everything the store held."""
+        self._agent = agent
+        self._news = read_part(saved.get("day", {}), "news", News) or News()
+        self._question: Question | None = None
+        self._questions = 0
+        self._asked_in_vain: tuple[int, int] | None = None
+
+    @property
+    def is_asking(self) -> bool:
+        """Whether a better order is sought."""
+        return self._question is not None
+
+    def parts(self) -> Parts:
+        """What must be written down."""
+        return {("day", "news"): self._news if self._news.of else None}
+
+    def hear(self, news: str) -> None:
+        """Something around the order has changed: the kernel is to be asked even when the order is in no trouble."""
+        self._news = News(news)
+
+    def consider(self, outlook: Outlook, day: Day, version: int, now_ms: int) -> Improve | None:
+        """Want a better order when the present one is in trouble, inside the contract; None when it may stay, or a
+        better one is sought already. Raises BadRoute.
+        """
+        plan = outlook.bearing.plan
+        is_driving = day.shift in ("under_way", "on_break")
+        is_overdue = day.shift == "waiting" and now_ms > plan.depart_ms
+        if self.is_asking or not (is_driving or is_overdue):
+            return None
+        case = case_of(outlook, self._news.of)
+        if case is None:
+            return None
+        if not self._news.of and not is_worth_asking(case.trouble, plan.freedom, self._asked_in_vain, now_ms):
+            return None
+        self._questions += 1
+        seed = crc32(f"{self._agent}/{plan.plan_version}/{now_ms}".encode())
+        job = case.question(f"improve/{self._questions}", seed)
+        self._question = Question(job, version, case)
+        return job
+
+    def answered(self, need: str) -> Question | None:
+        """The question of this need is asked no more, answered or failed; None when it was not asked."""
+        question = self._question
+        if question is None or question.job.need != need:
+            return None
+        self._question = None
+        return question
+
+    def weighs(self, case: Case, now_ms: int) -> None:
+        """An answer is weighed: what was news is none any more, and the same trouble is not asked about at once."""
+        self._asked_in_vain = now_ms, case.trouble.weighted_s
+        self._news = News()
+
+    def succeeds(self) -> None:
+        """A better order was found: whatever is wrong with it may be asked about at once."""
+        self._asked_in_vain = None
+
+    def begin_anew(self) -> None:
+        """Nothing asked so far holds any more: the clock was another."""
+        self._question = self._asked_in_vain = None
 
 
 def case_of(outlook: Outlook, news: str = "") -> Case | None:

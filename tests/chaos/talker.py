@@ -15,7 +15,9 @@ from typing import Any
 import msgspec
 
 from edge_agent.__main__ import Door
+from edge_agent.commands import Commands
 from edge_agent.machine import IngestBegan
+from edge_agent.outbox import Outbox
 from edge_agent.sensing import Belief
 from edge_agent.store import SqliteStore
 from edge_agent.telemetry import ROOM as BATCHES
@@ -29,7 +31,6 @@ from shared.quantities import EpochMs, Position
 from shared.runner import Runner
 from shared.signing import Verifier
 from shared.steps import Consequences, Envelope, Job, LinkDown, LinkUp, Now, Row, Saved, Wake
-from shared.streams import Take
 from shared.work import AgentId
 
 REGION = "main"
@@ -68,7 +69,9 @@ class TalkerCore:
     def __init__(self, agent: AgentId, boot: str, events_per_s: float, clock: Clock, saved: Saved) -> None:
         self._agent = agent
         self._clock = clock
-        self._uplink = Uplink(agent, REGION, boot, secrets.token_hex(8), saved)
+        self._outbox = Outbox(agent, boot, saved)
+        self._uplink = Uplink(agent, REGION, boot, secrets.token_hex(8), self._outbox)
+        self._commands = Commands(saved)
         own = saved.get(AUDIT, {}).get("said")
         self.said = Said() if own is None else msgspec.json.decode(own, type=Said)
         self._every_ms = 1000 / events_per_s
@@ -83,10 +86,11 @@ class TalkerCore:
         for event in events:
             self._take(event, now, made)
         self._talk(now, made)
-        while self._uplink.bytes_waiting > OUTBOX_BYTES and (rows := self._uplink.give_up_telemetry()):
+        while self._outbox.bytes_waiting > OUTBOX_BYTES and (rows := self._outbox.give_up_telemetry()):
             made.rows += rows
-        made.rows += self._uplink.hand_over_telemetry()
-        made.envelopes += self._uplink.acknowledgement()
+        if self._uplink.is_up:
+            made.rows += self._outbox.hand_over_telemetry()
+        made.envelopes += self._uplink.acknowledge(self._commands.acknowledgement())
         if self.said != before:
             made.rows.append(Row(AUDIT, "said", msgspec.json.encode(self.said)))
         return made
@@ -105,18 +109,18 @@ class TalkerCore:
     def _take(self, event: Any, now: Now, made: Consequences) -> None:
         match event:
             case Numbered():
-                take, rows = self._uplink.take(event, event.after)
+                refusal, rows = self._commands.take(event, 0)
                 made.rows += rows
-                if take is Take.NEW:
+                if not refusal:
                     made.rows.append(Row(HEARD, f"{event.boot}/{event.seq:09d}", type(event.message).__name__.encode()))
             case Ack():
-                made.rows += self._uplink.acked(event)
+                made.rows += self._outbox.acked(event)
             case Presence():
                 made.envelopes += self._uplink.meet(event, now.real_ms)
             case IngestBegan():
                 self._uplink.hear_ingest()
             case LinkUp():
-                made.envelopes.append(self._uplink.go_up(now.real_ms))
+                made.envelopes += self._uplink.go_up(now.real_ms)
             case LinkDown():
                 self._uplink.go_down()
             case "silence":
@@ -133,7 +137,7 @@ class TalkerCore:
         if self._next_sample_ms <= now.real_ms:
             self._next_sample_ms = now.real_ms + SAMPLE_EVERY_MS
             since_ms = now.real_ms - self._clock.origin_ns // 1_000_000
-            rows = self._uplink.sample(_belief(now.real_ms), self._clock.epoch_ms + since_ms * SAMPLES_FASTER)
+            rows = self._outbox.sample(_belief(now.real_ms), self._clock.epoch_ms + since_ms * SAMPLES_FASTER)
             made.rows += rows
             self._count_closed(rows)
 
@@ -144,7 +148,7 @@ class TalkerCore:
             "", "", previous=self.said.link,
         )  # fmt: skip
         self.said = msgspec.structs.replace(self.said, events=number, link=decision.link())
-        return self._uplink.say(Decided(decision), 0, now.domain_ms)
+        return self._outbox.say(Decided(decision), 0, now.domain_ms)
 
     def _count_closed(self, rows: Sequence[Row]) -> None:
         for row in rows:

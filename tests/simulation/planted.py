@@ -19,7 +19,7 @@ from cloud_hub import attempts, customers, dayplan, forgetting, mailbag, memory,
 from cloud_hub import telemetry as lane
 from cloud_hub.books import Book
 from cloud_hub.storage import Taken, embedded, embedded_telemetry
-from edge_agent import answers, chain, dating, proofs, telemetry, uplink
+from edge_agent import answers, chain, commands, dating, navigator, outbox, proofs, telemetry, uplink
 from edge_agent import round as agent_round
 from shared import steps, streams
 from shared.ledger import FIRST_LINK
@@ -184,7 +184,7 @@ def _ack_all() -> Sequence[Patch]:
 
 @fault("an ack of one stream trims another")
 def _wrong_stream() -> Sequence[Patch]:
-    real = uplink.Uplink.acked
+    real = outbox.Outbox.acked
 
     def acked(self: Any, ack: Any) -> list[Row]:
         rows = real(self, ack)
@@ -192,7 +192,7 @@ def _wrong_stream() -> Sequence[Patch]:
             rows = [*rows, *self._events.acked(msgspec.structs.replace(ack, stream="events", upto=1 << 40))]
         return rows
 
-    return [(uplink.Uplink, "acked", acked)]
+    return [(outbox.Outbox, "acked", acked)]
 
 
 @fault("nothing is ever repeated")
@@ -372,7 +372,7 @@ def _half_batch() -> Sequence[Patch]:
 
 @fault("an event is thinned when room is short")
 def _thin_event() -> Sequence[Patch]:
-    real = uplink.Uplink.give_up_telemetry
+    real = outbox.Outbox.give_up_telemetry
 
     def give_up(self: Any) -> list[Row]:
         first = next(iter(self._events._waiting), None)
@@ -381,7 +381,7 @@ def _thin_event() -> Sequence[Patch]:
             return [Row("outbox", self._events._key(first), None)]
         return real(self)
 
-    return [(uplink.Uplink, "give_up_telemetry", give_up)]
+    return [(outbox.Outbox, "give_up_telemetry", give_up)]
 
 
 # Commands.
@@ -389,18 +389,19 @@ def _thin_event() -> Sequence[Patch]:
 
 @fault("the epoch of a command is not looked at")
 def _no_epoch() -> Sequence[Patch]:
-    return [(edge_agent.agent.AgentCore, "_is_of_a_former_hub", lambda self, command: False)]
+    real = commands.Commands.take
+    return [(commands.Commands, "take", lambda self, command, epoch: real(self, command, 0))]
 
 
 @fault("a command of an epoch that is over keeps its number")
 def _takes_number() -> Sequence[Patch]:
-    def is_former(self: Any, command: Any) -> bool:
-        if command.epoch >= self._chain.books.epoch:
-            return False
-        self._out.rows += self._uplink.take(command, command.after)[1]
-        return True
+    real = commands.Commands.take
 
-    return [(edge_agent.agent.AgentCore, "_is_of_a_former_hub", is_former)]
+    def take(self: Any, command: Any, epoch: int) -> Any:
+        refusal, rows = real(self, command, 0)
+        return ("EpochOver" if command.epoch < epoch else refusal), rows
+
+    return [(commands.Commands, "take", take)]
 
 
 @fault("the start-by time is ignored")
@@ -483,13 +484,13 @@ def _answer_lost() -> Sequence[Patch]:
 
 @fault("a re-sequence moves the stop that is under way")
 def _head() -> Sequence[Patch]:
-    real = edge_agent.agent.change_by
+    real = navigator.change_by
 
     def change_by(verdict: Any, day: Any, *others: Any) -> Any:
         change = real(verdict, day, *others)
         return msgspec.structs.replace(change, after=(*change.after[1:], *change.after[:1]))
 
-    return [(edge_agent.agent, "change_by", change_by)]
+    return [(navigator, "change_by", change_by)]
 
 
 @fault("the link of the chain is not kept")

@@ -49,7 +49,7 @@ class Small(Rig):
 
     @property
     def account(self) -> Account:
-        return self.core._uplink._collector.account
+        return self.core._outbox.samples
 
 
 def delivered() -> Small:

@@ -26,8 +26,8 @@ def outlook_of(stops: Sequence[Stop], rest: Rest | None = None) -> Outlook:
     rig = Rig()
     rig.push(plan_of(stops, rest=rest))
     rig.begin()
-    assert rig.core._outlook is not None
-    return rig.core._outlook
+    assert rig.core._navigator.outlook is not None
+    return rig.core._navigator.outlook
 
 
 def test_a_break_that_hurts_nobody_is_left_where_the_plan_allows_it() -> None:
@@ -51,8 +51,8 @@ def test_the_driver_sees_the_advised_break() -> None:
     rig = Rig()
     rig.push(plan_of([sold_until(house, 45) for house in row_of_houses(6)], rest=REST_NOW))
     rig.begin()
-    assert rig.core._outlook is not None
-    assert rig.day["break"]["earliest_ms"] == rig.core._outlook.rest_from_ms
+    assert rig.core._navigator.outlook is not None
+    assert rig.day["break"]["earliest_ms"] == rig.core._navigator.outlook.rest_from_ms
     assert rig.day["break"]["earliest_ms"] > REST_NOW.begins.opens_ms
     assert rig.day["break"]["latest_ms"] == REST_NOW.begins.closes_ms
 
@@ -72,8 +72,8 @@ def case(stops: Sequence[Stop]) -> Case:
     rig.push(plan_of(stops))
     rig.begin()
     rig.step(rig.answer_to(rig.jobs[-1]))
-    assert rig.core._outlook is not None
-    found = case_of(rig.core._outlook)
+    assert rig.core._navigator.outlook is not None
+    found = case_of(rig.core._navigator.outlook)
     assert found is not None
     return found
 

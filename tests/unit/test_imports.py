@@ -18,7 +18,7 @@ PURE = {
         "agent", "kinds", "sensing", "lateness", "arrivals", "outlook", "dialogue", "telemetry", "memory", "shown",
         "answers", "assignment", "foresight", "learning", "reasons", "reordering", "round", "turns", "uplink",
         "visiting", "whereabouts", "access", "amending", "chain", "forgetting", "identity", "proofs",
-        "dating", "machine",
+        "dating", "machine", "timekeeping", "commands", "outbox", "lookout", "navigator",
     },
     "cloud_hub": {
         "hub", "fleet", "promises", "planning", "books", "events", "memory", "attempts", "chains", "post", "mailbag",

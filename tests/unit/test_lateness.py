@@ -36,8 +36,8 @@ def bearing_of(houses: int = 6, heads_for: str | None = None) -> Bearing:
     rig.begin()
     if heads_for is not None:
         rig.heads_for(heads_for)
-    assert rig.core._outlook is not None
-    return rig.core._outlook.bearing
+    assert rig.core._navigator.outlook is not None
+    return rig.core._navigator.outlook.bearing
 
 
 def told(at_min: list[float]) -> tuple[Estimate, ...]:

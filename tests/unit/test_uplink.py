@@ -1,18 +1,23 @@
 """When an agent says everything again that its hub may not have heard."""
 
+from edge_agent.outbox import Outbox
 from edge_agent.uplink import Uplink
 from shared import topics
 from shared.messages import AgentStarted, Presence
 from shared.quantities import EpochMs
 from shared.work import AgentId
 
+VAN = AgentId("van-1")
+STARTED = AgentStarted("vehicle", "1", 0)
+
 
 def waiting_uplink() -> Uplink:
     """An uplink with one event on its way, sent a moment ago, to a hub that was met."""
-    uplink = Uplink(AgentId("van-1"), "main", "boot", "life", {})
+    outbox = Outbox(VAN, "boot", {})
+    uplink = Uplink(VAN, "main", "boot", "life", outbox)
     uplink.go_up(0)
     uplink.meet(hub(True), 0)
-    uplink.say(AgentStarted("vehicle", "1", 0), 0, EpochMs(0))
+    outbox.say(STARTED, 0, EpochMs(0))
     assert len(uplink.due(0)) == 1
     assert uplink.due(1) == []
     return uplink
@@ -43,9 +48,10 @@ def test_a_hub_that_only_says_again_that_it_is_there_is_not_told_again() -> None
 
 
 def test_a_hub_that_comes_after_the_agent_is_told_what_was_said_to_nobody() -> None:
-    uplink = Uplink(AgentId("van-1"), "main", "boot", "life", {})
+    outbox = Outbox(VAN, "boot", {})
+    uplink = Uplink(VAN, "main", "boot", "life", outbox)
     uplink.go_up(0)
-    uplink.say(AgentStarted("vehicle", "1", 0), 0, EpochMs(0))
+    outbox.say(STARTED, 0, EpochMs(0))
     assert len(uplink.due(0)) == 1
     uplink.meet(hub(True), 1)
     assert len(uplink.due(1)) == 1
