@@ -61,6 +61,14 @@ def mosquitto(
     say = console.print
     say(f"[green]written[/] {escape(str(folder.resolve()))}; start it with", highlight=False, soft_wrap=True)
     say(f"  mosquitto -c {escape(str(folder.resolve()))}/mosquitto.conf", highlight=False, soft_wrap=True)
+    known = (read.broker, *map(_full, (read.tls.ca, read.tls.certificate, read.tls.key)), read.authority.broker)
+    wanted = (
+        f"mqtts://{hub_name}:{hub_port}", *(str(here / name) for name in ("ca.crt", "hub.crt", "hub.key")),
+        f"mqtts://{names[0]}:{agents_port}",
+    )  # fmt: skip
+    if known == wanted:
+        say(f"{escape(str(settings))} knows it all already", highlight=False, soft_wrap=True)
+        return
     say(f"and {escape(str(settings))} needs", highlight=False, soft_wrap=True)
     for line in (
         f'  broker = "mqtts://{hub_name}:{hub_port}"',
@@ -154,9 +162,13 @@ def certify(
     settings: SettingsFile = Path("hub.toml"),
 ) -> None:
     """Make the certificate by which the hub's own HTTPS is believed."""
-    _, authority = _opened(settings)
+    read, authority = _opened(settings)
     certificate, key = authority.server("http", tuple(dict.fromkeys(name)))
-    console.print(f"[green]written[/]; {escape(str(settings))} needs", highlight=False, soft_wrap=True)
+    console.print(f"[green]written[/] {escape(str(certificate.resolve()))}", highlight=False, soft_wrap=True)
+    if (_full(read.http_tls.certificate), _full(read.http_tls.key)) == (str(certificate.resolve()), str(key.resolve())):
+        console.print(f"{escape(str(settings))} knows it already", highlight=False, soft_wrap=True)
+        return
+    console.print(f"{escape(str(settings))} needs", highlight=False, soft_wrap=True)
     for line in ("[http_tls]", f'certificate = "{certificate.resolve()}"', f'key = "{key.resolve()}"'):
         console.print(f"  {line}", markup=False, highlight=False, soft_wrap=True)
     console.print(
@@ -231,6 +243,10 @@ def _opened(settings: Path) -> "tuple[HubSettings, Authority]":
         return read, Authority(authority_folder(read))
     except (SettingsWrong, AuthorityUnusable) as wrong:
         raise _refusal(str(wrong)) from None
+
+
+def _full(path: str) -> str:
+    return str(Path(path).resolve()) if path else ""
 
 
 def _hub_url(settings: "HubSettings") -> str:

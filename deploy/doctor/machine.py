@@ -16,6 +16,7 @@ from deploy.doctor.findings import Finding, Look, unseen, worth_a_look
 LEAST_FREE_MB = 500
 TIGHT_MB = 2_000
 LEAST_FILES = 1_024
+EDGE = "pip install 'waywarden[edge]', should an agent run here"
 LIBRARIES = ("waywarden", "numpy", "msgspec", "paho-mqtt", "PyNaCl")
 CLOCK_MEND = "timedatectl set-ntp true, or install chrony"
 
@@ -28,10 +29,13 @@ def looks(folder: Path, broker_port: int | None = None) -> list[Look]:
     """
     wanted = [
         *system_looks(folder),
-        attempt("ONNX runtime", _onnxruntime, "pip install 'waywarden[edge]'"),
-        attempt("van models", _models, "python -m cloud_hub.models train --help"),
+        *agent_looks(),
         attempt("city bundle", _city, "waywarden map import FILE.osm.pbf"),
-        attempt("fleet solver", solver, "pip install 'waywarden[hub]'"),
+        *(
+            [attempt("fleet solver", solver, "pip install 'waywarden[hub]'")]
+            if _is_installed("pyvrp") or not _is_installed("onnxruntime")
+            else []
+        ),
     ]
     if broker_port is not None:
         wanted.append(Look("broker", lambda: [_broker(broker_port)]))
@@ -51,6 +55,9 @@ def system_looks(folder: Path) -> list[Look]:
 
 def agent_looks() -> list[Look]:
     """What an agent's machine must have beside that."""
+    if not _is_installed("onnxruntime") and _is_installed("pyvrp"):
+        why = "not installed: this machine can be a hub's, and no agent's"
+        return [Look("ONNX runtime", lambda: [worth_a_look("ONNX runtime", False, why, EDGE)])]
     return [
         attempt("ONNX runtime", _onnxruntime, "pip install 'waywarden[edge]'"),
         attempt("van models", _models, "python -m cloud_hub.models train --help"),
@@ -108,6 +115,14 @@ def versions(libraries: tuple[str, ...]) -> list[Finding]:
             missing.append(library)
     told = ", ".join(found) + (f"; not installed: {', '.join(missing)}" if missing else "")
     return [Finding("versions", not missing, told, "pip install --upgrade 'waywarden[hub]', or [edge] on a van")]
+
+
+def _is_installed(library: str) -> bool:
+    try:
+        importlib.metadata.version(library)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
 
 
 def solver() -> str:

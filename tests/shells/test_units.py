@@ -111,4 +111,4 @@ def test_the_compose_file_starts_commands_there_are_on_settings_that_hold() -> N
     dockerfile = (DEPLOY / "compose" / "Dockerfile").read_text()
     assert 'CMD ["cloud-hub", "run", "--settings", "/etc/waywarden/hub.toml"]' in dockerfile
     published = [port for service in services.values() for port in service.get("ports", ())]
-    assert [port for port in published if not port.startswith("127.0.0.1:")] == ["8883:8883"]
+    assert [port for port in published if not port.startswith("127.0.0.1:")] == ["8883:8883", "8080:8080"]
