@@ -68,6 +68,7 @@ from cloud_hub.storage import (
 from cloud_hub.telemetry import FastLane
 from cloud_hub.upkeep import Upkeep
 from cloud_hub.web.app import Desk, make_app
+from cloud_hub.web.connections import Patient
 from cloud_hub.web.feed import Feed, ShownStore
 from cloud_hub.web.front import Front
 from cloud_hub.web.picture import Picture
@@ -345,6 +346,7 @@ def run(settings: SettingsFile = Path("hub.toml")) -> None:
         # Its report of a failed request repeats the error's words, which may be somebody's: the hub logs its own.
         uvicorn.Config(
             hub.web,
+            http=Patient,
             log_level="critical",
             access_log=False,
             lifespan="off",
