@@ -35,5 +35,6 @@ def told(error: BaseException) -> str:
 
 
 def _word(value: object) -> str:
+    """A value may be anybody's: no line is begun by it, no terminal commanded, no writing turned round."""
     text = str(value)
-    return repr(text) if not text or any(c.isspace() for c in text) else text
+    return repr(text) if not text or not text.isprintable() or " " in text else text
