@@ -18,6 +18,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from shared.files import write_whole
+
 AUTHORITY_DAYS = 20 * 365
 SERVER_DAYS = 397
 """The longest that browsers take (CA/Browser Forum, Baseline Requirements 6.3.2)."""
@@ -178,17 +180,8 @@ def write_private(path: Path, content: bytes) -> None:
 
 
 def write_file(path: Path, content: bytes, mode: int = 0o644) -> None:
-    """Write a file whole or not at all: a reader finds the old one or the new one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_name(f".{path.name}.{os.getpid()}")
-    new.unlink(missing_ok=True)
-    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
-        os.fchmod(file.fileno(), mode)
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    give_to_owner(new)
-    new.replace(path)
+    """Write a file whole or not at all, and give it to the owner of its folder."""
+    write_whole(path, content, mode, give_to_owner)
 
 
 def give_to_owner(path: Path) -> None:

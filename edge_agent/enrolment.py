@@ -10,7 +10,6 @@ import hashlib
 import http.client
 import ipaddress
 import json
-import os
 import random
 import re
 import ssl
@@ -24,6 +23,7 @@ from urllib.parse import urlsplit
 from asn1crypto import csr, keys, pem, x509  # type: ignore[import-untyped]  # It ships no types.
 from nacl.signing import SigningKey
 
+from shared.files import write_whole
 from shared.logs import log
 from shared.tls import Tls
 
@@ -98,8 +98,8 @@ def enrol(hub: str, token: str, settings: Path) -> Answered:
     answered = _answered(_ask(hub, "POST", "/api/enrol", asked, _believing(ca)))
     if not _is_for(answered.certificate, key) or answered.ca.strip() != ca.strip():
         raise EnrolmentRefused("the hub answered with a certificate that is not for this machine's key; ask for help")
-    _write(files.ca, ca.encode(), 0o644)
-    _write(files.certificate, answered.certificate.encode(), 0o644)
+    write_whole(files.ca, ca.encode(), 0o644)
+    write_whole(files.certificate, answered.certificate.encode(), 0o644)
     waiting.replace(files.key)
     _complete(settings, hub, answered, files)
     return answered
@@ -155,7 +155,7 @@ def renew(hub: str, tls: Tls) -> bool:
         raise EnrolmentRefused("the hub answered with a certificate that is not for this machine's key")
     if new.encode() == old:
         return False
-    _write(certificate, new.encode(), 0o644)
+    write_whole(certificate, new.encode(), 0o644)
     return True
 
 
@@ -302,7 +302,7 @@ def _is_loopback(host: str) -> bool:
 def _new_key(path: Path) -> SigningKey:
     key = SigningKey.generate()
     text = pem.armor("PRIVATE KEY", PKCS8_ED25519 + key.encode())
-    _write(path, text, 0o600)
+    write_whole(path, text, 0o600)
     return key
 
 
@@ -373,17 +373,4 @@ def _complete(settings: Path, hub: str, answered: Answered, files: Files) -> Non
     at = table.start() if table else len(text)
     before = text[:at] if not text[:at] or text[:at].endswith("\n") else f"{text[:at]}\n"
     new = before + "".join(f"{line}\n" for line in added) + text[at:]
-    _write(settings.resolve(), new.encode(), 0o640)
-
-
-def _write(path: Path, content: bytes, mode: int) -> None:
-    """Write a file whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_name(f".{path.name}.{os.getpid()}")
-    new.unlink(missing_ok=True)
-    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode), "wb") as file:
-        os.fchmod(file.fileno(), mode)
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    new.replace(path)
+    write_whole(settings.resolve(), new.encode(), 0o640)

@@ -61,6 +61,7 @@ from shared.streams import Receiver, Sender, Take
 from shared.topics import HUB
 from shared.work import AgentId, Stop, StopId
 from tests.agents import DEPOT, MINUTE_MS, MORNING_MS, identity, plan_of, stop
+from tests.processes import rss_mb
 from tests.shells.agents_hub import StandInHub, settings_text
 
 VAN = AgentId("van-1")
@@ -239,8 +240,7 @@ def measure_rss(folder: Path) -> float:
         van.until(lambda found: found.get("ObdDriver_readings", 0) > 5 and found.get("NmeaDriver_readings", 0) > 20)
         # By the clock of this machine a better order may come at once: then the estimates are in its message.
         van.hub.wait(lambda: van.hub.of(EstimatesMoved) + van.hub.of(Resequenced) != [], "estimates were said")
-        status = Path(f"/proc/{van.stack.ids['agent']}/status").read_text()
-        return int(status.split("VmRSS:")[1].split()[0]) / 1024
+        return rss_mb(van.stack.ids["agent"])
 
 
 def measure_start(folder: Path) -> list[float]:

@@ -10,7 +10,6 @@ robot, 24 channels ten times a second for a sort centre.
 
 import argparse
 import json
-import os
 import random
 import subprocess
 import sys
@@ -34,6 +33,7 @@ from tests.bench.fleet_day import HOUR_MS, Copies, RecordedDay, record
 from tests.bench.fleet_load import Load, Meter
 from tests.bench.mobile_data import van_day
 from tests.chaos.database import Database
+from tests.processes import cpu_s, rss_mb
 from tests.universe.town import ZONE, Town
 
 SEED = 700
@@ -43,7 +43,6 @@ ROWS_AT_ONCE = 2_000
 ROBOT, SORTER = (10, 1_000), (24, 100)
 """Channels, and milliseconds between two samples."""
 DAY_H = 10.0
-TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
 class Setup:
@@ -64,16 +63,11 @@ class Setup:
 
     def cpu_s(self, name: str) -> float:
         """Processor seconds of a process and all its children so far."""
-        pids = [self.stack.ids[name]]
-        for pid in pids:
-            for children in Path(f"/proc/{pid}/task").glob("*/children"):
-                pids += [int(child) for child in children.read_text().split()]
-        return sum(_cpu_s(pid) for pid in pids)
+        return cpu_s([self.stack.ids[name]])
 
     def rss_mb(self, name: str) -> float:
         """Resident memory of a process."""
-        status = Path(f"/proc/{self.stack.ids[name]}/status").read_text()
-        return int(status.partition("VmRSS:")[2].split()[0]) / 1024
+        return rss_mb(self.stack.ids[name])
 
     def stored_bytes(self) -> int:
         """What the store takes on disk."""
@@ -129,14 +123,6 @@ class Setup:
                 raise RuntimeError(str(self.stack.fallen()))
             time.sleep(0.1)
         raise RuntimeError(f"the hub is not ready: {self.stack.last_words('hub')}")
-
-
-def _cpu_s(pid: int) -> float:
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
-    except OSError:
-        return 0.0
-    return (int(fields[11]) + int(fields[12])) / TICKS_PER_S
 
 
 def hub_cost(day: RecordedDay, arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:

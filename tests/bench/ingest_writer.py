@@ -37,6 +37,7 @@ from shared import wire
 from shared.quantities import EpochMs
 from shared.work import AgentId
 from tests.postgres import PostgresServer
+from tests.processes import cpu_s
 
 VAN = ("lat", "lon", "speed_mps", "odometer_km", "course_deg", "energy_share", "outside_c", "quality")
 ONE = ("speed_mps",)
@@ -163,35 +164,15 @@ def fill(store: TelemetryStore, samples: int, tell: bool) -> int:
 
 
 def _timed(work: Any, rows: int, server: int | None) -> Rate:
-    cpu, server_cpu, began = time.process_time(), _server_cpu_s(server), time.perf_counter()
+    servers = [] if server is None else [server]  # Not ours to see when it is another's.
+    cpu, server_cpu, began = time.process_time(), cpu_s(servers), time.perf_counter()
     work()
     took = time.perf_counter() - began
     return Rate(
         rows / took,
         1e6 * (time.process_time() - cpu) / rows,
-        1e6 * (_server_cpu_s(server) - server_cpu) / rows,
+        1e6 * (cpu_s(servers) - server_cpu) / rows,
     )
-
-
-def _server_cpu_s(server: int | None) -> float:
-    """CPU seconds of a server and its children, those that have ended included; 0 when it is not ours to see."""
-    if server is None:
-        return 0.0
-    ticks = 0
-    for pid in (server, *_children(server)):
-        try:
-            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        ticks += int(fields[11]) + int(fields[12]) + (int(fields[13]) + int(fields[14]) if pid == server else 0)
-    return ticks / os.sysconf("SC_CLK_TCK")
-
-
-def _children(pid: int) -> list[int]:
-    try:
-        return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
-    except OSError:
-        return []
 
 
 @contextmanager

@@ -6,6 +6,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from tests.postgres import PostgresServer
+from tests.processes import with_children
 
 
 class Database:
@@ -52,7 +53,7 @@ class OwnPostgres(Database):
     def kill(self) -> None:
         """SIGKILL to the server and every process of it."""
         # The first process last: it would start the others again.
-        for pid in (*_children(self._server.pid), self._server.pid):
+        for pid in reversed(with_children([self._server.pid])):
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
         self._server.kill()
@@ -61,7 +62,3 @@ class OwnPostgres(Database):
     def stop(self) -> None:
         """End it and take its folder away."""
         self._server.close()
-
-
-def _children(pid: int) -> list[int]:
-    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
