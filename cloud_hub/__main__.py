@@ -41,7 +41,16 @@ from cloud_hub.ingest import ingest
 from cloud_hub.jobs import Jobs
 from cloud_hub.links import PURPOSE as LINKS
 from cloud_hub.links import Links
-from cloud_hub.metrics import Counts, commit_seconds, metrics_page, registry_of, store_levels
+from cloud_hub.metrics import (
+    Counts,
+    Looked,
+    certificate_days,
+    commit_seconds,
+    lane_levels,
+    metrics_page,
+    registry_of,
+    store_levels,
+)
 from cloud_hub.notices import Notifier
 from cloud_hub.roads import Roads
 from cloud_hub.settings import (
@@ -325,7 +334,12 @@ class Hub:
                 "lease_age_seconds": (
                     "How long ago the right to act was confirmed.", lambda: {self.settings.region: lease.age_s}
                 ),
+                **lane_levels(self._lane),
                 **store_levels(store, telemetry),
+                "certificate_days": (
+                    "Days until a certificate ends; of agents the one that ends first.",
+                    Looked(lambda: certificate_days(self.settings)),
+                ),
             },
         )  # fmt: skip
 

@@ -16,7 +16,7 @@ import typer
 from prometheus_client import start_http_server
 
 from cloud_hub.enrolment import Enrolment
-from cloud_hub.metrics import Counts, registry_of
+from cloud_hub.metrics import Counts, lane_levels, registry_of
 from cloud_hub.settings import HubSettings, read_hub_settings, tls_of
 from cloud_hub.storage import (
     HubStore,
@@ -124,9 +124,7 @@ class Worker:
             },
             {
                 "link_up": ("Whether the broker is within reach.", lambda: {"broker": float(self.lane.is_up)}),
-                "telemetry_waiting_bytes": (
-                    "What came and waits for its commit.", lambda: {"ingest": float(self.lane.waiting_bytes)}
-                ),
+                **lane_levels(self.lane),
             },
         )  # fmt: skip
 

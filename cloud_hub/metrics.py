@@ -5,6 +5,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
 
 import msgspec
 from prometheus_client import CONTENT_TYPE_LATEST, Histogram
@@ -15,11 +16,16 @@ from prometheus_client.registry import Collector, CollectorRegistry
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from cloud_hub.authority import Authority
+from cloud_hub.certificates import read_certificate
 from cloud_hub.fleet import DeadLetter
+from cloud_hub.settings import HubSettings, authority_folder
 from cloud_hub.storage import HubStore, TelemetryStore
+from cloud_hub.telemetry import FastLane
 from shared.logs import log, told
 
 LOOK_EVERY_S = 30.0
+DAY_S = 86_400
 
 MOST_LETTERS = 10_000
 """Dead letters of telemetry that are counted."""
@@ -98,6 +104,39 @@ def metrics_page(registry: CollectorRegistry) -> ASGIApp:
         await Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)(scope, receive, send)
 
     return page
+
+
+def lane_levels(lane: FastLane) -> dict[str, tuple[str, Callable[[], Mapping[str, float]]]]:
+    """Gauges of a lane of telemetry, the hub's own or another process's."""
+    return {
+        "telemetry_waiting_bytes": (
+            "What came and waits for its commit.", lambda: {"telemetry": float(lane.waiting_bytes)}
+        ),
+        "telemetry_lag_seconds": (
+            "How old the newest sample of the last commit was.", lambda: {"telemetry": lane.lag_s}
+        ),
+    }  # fmt: skip
+
+
+def certificate_days(settings: HubSettings) -> dict[str, float]:
+    """Days until certificates end: the hub's own, that of its HTTPS, and, where the authority is, its own and the one
+    of an agent that ends first. What is not there is left out.
+    """
+    ends_s = {}
+    for name, path in (("hub", settings.tls.certificate), ("https", settings.http_tls.certificate)):
+        if path:
+            ends_s[name] = read_certificate(Path(path).read_bytes()).not_valid_after_utc.timestamp()
+    folder = authority_folder(settings)
+    if (folder / "ca.key").exists():
+        authority = Authority(folder)
+        ends_s["authority"] = read_certificate(authority.ca_pem.encode()).not_valid_after_utc.timestamp()
+        # By agent and age: of each the newest stays.
+        newest = {
+            one.agent: one.ends_s for one in authority.standings() if one.kind == "agent" and one.revoked_s is None
+        }
+        if newest:
+            ends_s["agents"] = min(newest.values())
+    return {name: (end_s - time.time()) / DAY_S for name, end_s in ends_s.items()}
 
 
 def store_levels(

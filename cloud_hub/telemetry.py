@@ -110,6 +110,8 @@ class FastLane:
         self._runs: dict[AgentId, dict[str, _Run]] = {}
         self._is_shared = is_shared
         self.counts: Counter[str] = Counter()
+        self.lag_s = 0.0
+        """How old the newest sample of the last commit was when it was committed, in domain time."""
         self.refused = self._door.refused
         own = secrets.token_hex(4)
         self._life = own
@@ -247,6 +249,7 @@ class FastLane:
             self.counts["taken" if is_new else "repeated"] += 1
             self.counts["samples"] += segment.samples if is_new else 0
         self.counts["commits"] += 1
+        self.lag_s = max(0.0, (self._now_ms() - max(segment.to_ms for segment in segments)) / 1000)
         self._acknowledge(segments)
         return [], []
 
