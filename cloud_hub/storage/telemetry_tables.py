@@ -29,6 +29,9 @@ MOST_CHANNELS = 100
 MOST_DAYS = 1_500
 """Partitions of one table: four years of days. Other days share the default partition."""
 
+OLDEST_TIMESCALE = (2, 13)
+"""The first release with `by_range`; older ones are left alone."""
+
 NARROW = 0
 """The layout whose table is `readings`."""
 
@@ -193,12 +196,20 @@ def _made(connection: Connection, wanted: Layout, features: Features) -> Layout:
             with connection.transaction():
                 _make(connection, way, features)
                 return way
-        except psycopg.OperationalError:
-            raise
         except psycopg.Error as wrong:
+            if not is_refusal(wrong):
+                raise
             log("timescaledb_refused", table=way.table, error=told(wrong), then="made with less of it")
     _make(connection, ways[-1], features)
     return ways[-1]
+
+
+def is_refusal(wrong: psycopg.Error) -> bool:
+    """Whether the database will not do this, now or later; else the link broke, or somebody was in the way."""
+    state = wrong.sqlstate
+    if state in ("53400", "55000"):  # TimescaleDB's own limits, and what it calls an object in the wrong state.
+        return True
+    return state is not None and state[:2] not in ("08", "40", "53", "55", "57", "58")
 
 
 def _make(connection: Connection, layout: Layout, features: Features) -> None:
@@ -384,28 +395,37 @@ def _make_day(connection: Connection, layout: Layout, day: int) -> None:
 # TimescaleDB.
 
 
-def features_of(connection: Connection, install: Callable[[], None]) -> tuple[Features, list[str]]:
+def features_of(connection: Connection, install: Callable[[], None] | None = None) -> tuple[Features, list[str]]:
     """What TimescaleDB offers here, and what is to be said of what it does not. `install` tries to create the extension
-    where the server has it, on a connection that may die of it.
+    where the server has it, on a connection that may die of it; the one given here may then lack its library.
     """
-    version = _extension(connection)
-    if version is None and _is_available(connection):
+    plain = Features((), False)
+    found = _extension(connection)
+    if found is None and not _is_available(connection):
+        return plain, [_ABSENT]
+    if found is None and install is not None:
         install()
-        version = _extension(connection)
-        if version is None:
-            return Features((), False), [
-                "TimescaleDB lies on this server but is not in this database: readings are kept in plain PostgreSQL, "
-                "without columnstore and continuous aggregates. To mend it, set shared_preload_libraries = "
-                "'timescaledb', restart PostgreSQL, and run CREATE EXTENSION timescaledb as its administrator "
-                "before the first readings come."
-            ]
-    if version is None:
-        return Features((), False), [
-            "This PostgreSQL has no TimescaleDB: readings are kept in a partition for each day and their sums beside "
-            "them; there is no columnstore, so they take several times the room. Nothing else is missing."
+        found = _extension(connection)
+    if found is None:
+        return plain, [_NOT_INSTALLED]
+    version, schema = found
+    name = ".".join(map(str, version))
+    if version < OLDEST_TIMESCALE:
+        return plain, [
+            f"TimescaleDB {name} is older than {'.'.join(map(str, OLDEST_TIMESCALE))}: readings are kept in plain "
+            "PostgreSQL, without columnstore and continuous aggregates. To mend it: ALTER EXTENSION timescaledb UPDATE."
         ]
-    license_ = connection.execute("SELECT current_setting('timescaledb.license', true)").fetchone()
-    if license_ is not None and license_[0] == "apache":
+    if schema != "public":
+        return plain, [
+            f"TimescaleDB {name} lies in the schema {schema}, expected public: readings are kept in plain PostgreSQL, "
+            "without columnstore and continuous aggregates. To mend it: a database with CREATE EXTENSION timescaledb "
+            "SCHEMA public."
+        ]
+    # Defined by the library: there is none where the server did not preload it.
+    row = connection.execute("SELECT current_setting('timescaledb.license', true)").fetchone()
+    if row is None or not row[0]:
+        return plain, [_NOT_INSTALLED]
+    if row[0] == "apache":
         return Features(version, False), [
             "This TimescaleDB is built or set for the Apache licence alone (timescaledb.license = 'apache'): it has no "
             "columnstore, continuous aggregates and retention jobs. The hub keeps the sums and erases by itself; "
@@ -414,9 +434,24 @@ def features_of(connection: Connection, install: Callable[[], None]) -> tuple[Fe
     return Features(version, True), []
 
 
-def _extension(connection: Connection) -> tuple[int, ...] | None:
-    row = connection.execute("SELECT extversion FROM pg_extension WHERE extname = 'timescaledb'").fetchone()
-    return None if row is None else tuple(int(part) for part in re.findall(r"\d+", row[0])[:3])
+_NOT_INSTALLED = (
+    "TimescaleDB lies on this server but is not in this database: readings are kept in plain PostgreSQL, without "
+    "columnstore and continuous aggregates. To mend it, set shared_preload_libraries = 'timescaledb', restart "
+    "PostgreSQL, and run CREATE EXTENSION timescaledb as its administrator before the first readings come."
+)
+_ABSENT = (
+    "This PostgreSQL has no TimescaleDB: readings are kept in a partition for each day and their sums beside them; "
+    "there is no columnstore, so they take several times the room. Nothing else is missing."
+)
+
+
+def _extension(connection: Connection) -> tuple[tuple[int, ...], str] | None:
+    """Version and schema."""
+    row = connection.execute(
+        "SELECT e.extversion, n.nspname FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace "
+        "WHERE e.extname = 'timescaledb'"
+    ).fetchone()
+    return None if row is None else (tuple(int(part) for part in re.findall(r"\d+", row[0])[:3]), str(row[1]))
 
 
 def _is_available(connection: Connection) -> bool:
@@ -425,11 +460,27 @@ def _is_available(connection: Connection) -> bool:
 
 
 def made_before(found: Sequence[Layout], features: Features) -> list[str]:
-    """What is to be said of tables that are older than the extension."""
+    """What is to be said of tables that have less of the extension than this database offers."""
+    said = []
     plain = [layout.table for layout in found if bool(features.version) and not layout.is_hyper]
-    if not plain:
-        return []
-    return [
-        f"{', '.join(plain)}: made before TimescaleDB was installed, and kept as they are. To move them: "
-        "`waywarden backup`, an empty database with the extension, `waywarden restore`."
-    ]
+    if plain:
+        said.append(
+            f"{', '.join(plain)}: made before TimescaleDB was installed, or refused by it (then the log says "
+            "timescaledb_refused), and kept as plain tables. To move them: `waywarden backup`, an empty database with "
+            "the extension, `waywarden restore`."
+        )
+    half = [layout.table for layout in found if features.has_community and layout.is_hyper and not layout.has_views]
+    if half:
+        said.append(
+            f"{', '.join(half)}: hypertables without columnstore and continuous aggregates, made under the Apache "
+            "licence or refused (then the log says timescaledb_refused). To move them: `waywarden backup`, an empty "
+            "database, `waywarden restore`."
+        )
+    lost = [layout.table for layout in found if layout.has_views and not features.has_community]
+    if lost:
+        said.append(
+            f"{', '.join(lost)}: made with continuous aggregates, which this database does not offer any more: "
+            "readings cannot be added to them. To mend it, set timescaledb.license = 'timescale', or restore a backup "
+            "into an empty database."
+        )
+    return said

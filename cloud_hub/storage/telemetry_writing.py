@@ -113,8 +113,9 @@ class Writer:
                 connection = self._writing()
                 try:
                     return work(connection)
-                except (psycopg.OperationalError, psycopg.InterfaceError) as broken:
-                    # A connection of before a restart of the database is found out here: once more, on a new one.
+                except (psycopg.OperationalError, psycopg.InterfaceError, psycopg.InternalError) as broken:
+                    # A connection of before a restart of the database is found out here: once more, on a new one. So is
+                    # TimescaleDB's "tuple concurrently updated", where two make or drop the same chunk at once.
                     away = broken
                     self._let_go()
         raise StoreAway(f"readings were not committed: {told(away)}") from away

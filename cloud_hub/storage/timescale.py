@@ -60,22 +60,26 @@ class PostgresTelemetry:
         StoreUnreadable, and StoreAway when the patience is over.
         """
         self._url = url
-        with connect_soon(url, COMMIT_S, patience_s, _COMMITS) as connection:
-            try:
+        try:
+            with connect_soon(url, COMMIT_S, patience_s, _COMMITS) as connection:
+                telemetry_tables.features_of(connection, self._install)
+            # Asked again on a new connection: one of before the extension came may lack its library.
+            with self._open() as connection:
                 self._features, self._notices = self._prepare(connection)
-            except (psycopg.OperationalError, psycopg.InterfaceError) as away:
-                raise StoreAway(f"store {shown_url(url)} broke off: {told(away)}") from None
-            except psycopg.Error as wrong:
-                raise StoreUnreadable(f"store {shown_url(url)} cannot be used: {told(wrong)}") from None
+        except (psycopg.OperationalError, psycopg.InterfaceError) as away:
+            raise StoreAway(f"store {shown_url(url)} broke off: {told(away)}") from None
+        except psycopg.Error as wrong:
+            raise StoreUnreadable(f"store {shown_url(url)} cannot be used: {told(wrong)}") from None
         for notice in self._notices:
             log("readings_store", notice=notice)
         self._readers = Readers(url, READERS, READ_S, _READS)
         self._writer = Writer(self._open, self._features)
         self._frozen: Bounded | None = None
+        self._refused: list[str] = []
 
     def _prepare(self, connection: Connection) -> tuple[Features, list[str]]:
         migrate(connection, "telemetry", SCHEMA)
-        features, notices = telemetry_tables.features_of(connection, self._install)
+        features, notices = telemetry_tables.features_of(connection)
         telemetry_tables.layout_for(connection, (), features)
         return features, notices + telemetry_tables.made_before(telemetry_tables.layouts(connection), features)
 
@@ -141,11 +145,10 @@ class PostgresTelemetry:
         """Erase readings from before this instant, or their sums by the minute or hour: whole days, each counted as
         one, and at most `most` segments' worth of rows; 0 when nothing is left. Their ledger rows stay.
         """
-        work = {
-            "raw": telemetry_keeping.forget_raw,
-            "1min": telemetry_keeping.forget_minutes,
-            "1h": telemetry_keeping.forget_hours,
-        }[kind]
+        if kind == "raw":
+            features = self._features
+            return self._keep(lambda connection: telemetry_keeping.forget_raw(connection, before_ms, most, features))
+        work = telemetry_keeping.forget_minutes if kind == "1min" else telemetry_keeping.forget_hours
         return self._keep(lambda connection: work(connection, before_ms, most))
 
     def blur(self, before_ms: int, most: int) -> int:
@@ -162,11 +165,12 @@ class PostgresTelemetry:
         """Have TimescaleDB compress, refresh and drop by jobs of its own; without it this does nothing, for `forget`
         and `fold` do the same at the hub's word. Only where domain time is real time.
         """
-        self._keep(lambda connection: telemetry_keeping.retain(connection, self._features, kept))
+        refused = self._keep(lambda connection: telemetry_keeping.retain(connection, self._features, kept))
+        self._refused = refused
 
     def refresh(self) -> None:
         """Bring TimescaleDB's sums up to date now; elsewhere they always are."""
-        self._keep(telemetry_keeping.refresh)
+        self._keep(lambda connection: telemetry_keeping.refresh(connection, self._features))
 
     def failures(self) -> list[str]:
         """Background jobs of the database whose last run failed, each in a sentence."""
@@ -213,7 +217,7 @@ class PostgresTelemetry:
 
     def notices(self) -> list[str]:
         """What this database lacks and what follows from that, each in a sentence."""
-        return list(self._notices)
+        return [*self._notices, *self._refused]
 
     def close(self) -> None:
         """Let go of the database."""

@@ -382,7 +382,7 @@ def test_folding_changes_no_answer(store: TelemetryStore, monkeypatch: pytest.Mo
 
 
 @each_database
-def test_minutes_given_up_stay_in_their_hours(store: TelemetryStore) -> None:
+def test_minutes_given_up_stay_in_their_hours(store: TelemetryStore, request: pytest.FixtureRequest) -> None:
     store.commit([segment(k, MORNING_MS + k * 60_000) for k in range(1, 9)])
     hours = [column.tolist() for column in brought_up_to_date(store).summed(VAN, "speed_mps", 0, 1 << 53, "1h")]
     for _ in range(5):
@@ -395,8 +395,28 @@ def test_minutes_given_up_stay_in_their_hours(store: TelemetryStore) -> None:
     for _ in range(5):
         store.forget(MORNING_MS + 2 * DAY_MS, 100, "1min")
         store.forget(MORNING_MS + 2 * DAY_MS, 100, "1h")
-    is_real = os.environ.get("TIMESCALE_URL")
-    assert store.summed(VAN, "speed_mps", 0, 1 << 53, "1h").samples.tolist() == [] or is_real
+    left = store.summed(VAN, "speed_mps", 0, 1 << 53, "1h").samples.tolist()
+    # TimescaleDB gives sums up by the chunk, ten days at a time: this one may not be over yet.
+    assert left in ([[], [81]] if "[timescale" in request.node.name else [[]])
+
+
+@each_database
+def test_sums_outlive_the_readings_they_were_made_of(store: TelemetryStore) -> None:
+    hour_ms = MORNING_MS // 3_600_000 * 3_600_000
+    store.commit([segment(1, hour_ms), segment(2, hour_ms + DAY_MS), segment(3, hour_ms + DAY_MS + 7_200_000)])
+
+    def sums(per: Any) -> list[Any]:
+        return [column.tolist() for column in store.summed(VAN, "speed_mps", 0, 1 << 53, per)]
+
+    before = sums("1min"), sums("1h")
+    assert before[1][-1] == [9, 9, 9]
+    for limit_ms in (hour_ms + 5_000, hour_ms + DAY_MS + 5_000, hour_ms + DAY_MS + 60_000):
+        while store.forget(limit_ms, 100):
+            pass
+        assert (sums("1min"), sums("1h")) == before
+    assert len(store.read(VAN, "speed_mps", 0, 1 << 53).at_ms) == 9
+    brought_up_to_date(store)
+    assert (sums("1min"), sums("1h")) == before
 
 
 @each_store
@@ -575,11 +595,12 @@ def test_what_is_said_to_timescaledb_is_sql(fresh_database: Callable[[], str]) -
     wide = Layout(1, ("lat", "speed_mps"), ("lat", "speed_mps"), True, True)
     narrow = Layout(0, (), (), True, True)
     with psycopg.connect(fresh_database(), autocommit=True) as connection:
-        for layout, version in itertools.product((wide, narrow), ((2, 13, 0), (2, 22, 0))):
+        for layout, version in itertools.product((wide, narrow), ((2, 13, 0), (2, 22, 0), (2, 29, 0))):
             features = Features(version, True)
             for statement in (
                 *telemetry_tables.statements(layout, features),
                 *telemetry_keeping.policies(layout, features, kept),
+                telemetry_keeping.refreshed(layout.by_hour, features, None, 7_200.0),
             ):
                 # A function's body is parsed when it is made, and never run here.
                 body = sql.SQL("BEGIN {}; END").format(statement).as_string(connection)
@@ -632,7 +653,56 @@ def test_a_job_that_failed_is_told_with_its_reason(url: str, store: TelemetrySto
     ]
 
 
-@pytest.mark.skipif(not os.environ.get("TIMESCALE_URL"), reason="no TIMESCALE_URL")
+@on_postgres
+def test_jobs_timescaledb_refuses_are_named_and_stop_nothing(url: str, store: TelemetryStore) -> None:
+    store.commit([segment(1)])
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("UPDATE telemetry_layouts SET has_views = true WHERE id = 1")
+        refused = telemetry_keeping.retain(connection, Features((2, 29, 0), True), Kept())
+        assert ["TimescaleDB refused its jobs for readings_1" in one for one in refused] == [True]
+        connection.execute("UPDATE telemetry_layouts SET is_hyper = true")
+        told = telemetry_tables.made_before(telemetry_tables.layouts(connection), Features((2, 29, 0), True))
+        assert ["readings: hypertables without columnstore" in one for one in told] == [True]
+        told = telemetry_tables.made_before(telemetry_tables.layouts(connection), Features((2, 29, 0), False))
+        assert ["readings cannot be added to them" in one for one in told] == [True]
+
+
+@pytest.mark.parametrize(
+    ("code", "is_final"),
+    [("42883", True), ("0A000", True), ("53400", True), ("55000", True), ("55P03", False), ("40P01", False),
+     ("57014", False), ("08006", False)],
+)  # fmt: skip
+def test_a_refusal_is_told_from_somebody_being_in_the_way(code: str, is_final: bool) -> None:
+    assert telemetry_tables.is_refusal(psycopg.errors.lookup(code)()) == is_final
+
+
+on_timescale = pytest.mark.skipif(not os.environ.get("TIMESCALE_URL"), reason="no TIMESCALE_URL")
+
+
+@on_timescale
+def test_readings_in_columns_are_added_to_coarsened_and_erased_like_others(fresh_timescale: Callable[[], str]) -> None:
+    url = fresh_timescale()
+    store = open_telemetry(url)
+    both = ("lat", "speed_mps")
+    store.commit([segment(k, MORNING_MS + k * 10_000, channels=both, origin=(60.123456, 24.0)) for k in range(1, 30)])
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute("SELECT compress_chunk(chunk) FROM show_chunks('readings_1') AS chunk")
+    store.commit([segment(30, MORNING_MS + 300_000, channels=both, origin=(60.123456, 24.0))])
+    assert len(store.read(VAN, "speed_mps", 0, 1 << 53).at_ms) == 270
+    assert store.latest(VAN)["speed_mps"] == (MORNING_MS + 309_000, 9.0)
+    limit_ms = MORNING_MS + 100_000
+    while store.blur(limit_ms, 100):
+        pass
+    fine = store.read(VAN, "lat", 0, 1 << 53)
+    assert np.allclose(fine.values % 1, np.where(fine.at_ms < limit_ms, 0.12, 0.123456), atol=1e-6)
+    while store.forget(limit_ms, 100):
+        pass
+    assert store.read(VAN, "speed_mps", 0, 1 << 53).at_ms[0] == limit_ms
+    assert sum(one.samples for one in store.dump()) == 210
+    store.close()
+
+
+@on_timescale
 def test_timescaledb_keeps_hypertables_with_their_jobs(fresh_timescale: Callable[[], str]) -> None:
     url = fresh_timescale()
     store = open_telemetry(url)
@@ -642,6 +712,7 @@ def test_timescaledb_keeps_hypertables_with_their_jobs(fresh_timescale: Callable
     store.retain(Kept())
     store.retain(Kept())
     store.retain(Kept(raw_days=0, minute_days=0, columns_after_days=14))
+    assert store.notices() == []
     assert store.failures() == []
     with psycopg.connect(url) as connection:
         tables = connection.execute("SELECT hypertable_name FROM timescaledb_information.hypertables").fetchall()
