@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
@@ -70,6 +71,42 @@ class Databases:
     def _run(self, statement: sql.Composed) -> None:
         with psycopg.connect(self.url, autocommit=True) as connection:
             connection.execute(statement)
+
+
+class Timescales(Databases):
+    """Fresh databases with TimescaleDB in them, on a server somebody else runs."""
+
+    def fresh_database(self) -> str:
+        """The URL of a new database that has the extension, whether its template had it or not."""
+        deadline = time.monotonic() + PATIENCE_S
+        while True:
+            try:
+                url = super().fresh_database()
+                break
+            except psycopg.errors.ObjectInUse:  # Somebody is connected to the template for a moment.
+                if time.monotonic() > deadline:
+                    raise
+            time.sleep(0.2)
+        with psycopg.connect(url, autocommit=True) as connection:
+            connection.execute("CREATE EXTENSION IF NOT EXISTS timescaledb")
+        return url
+
+    def drop_all(self) -> None:
+        """Drop every database made here. TimescaleDB's workers may come back to one that is about to go, so this is
+        tried for a while; what then remains is named, and fails no test.
+        """
+        while self._made:
+            name = self._made.pop()
+            deadline = time.monotonic() + PATIENCE_S
+            while True:
+                try:
+                    self._run(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+                    break
+                except psycopg.Error as wrong:
+                    if time.monotonic() > deadline:
+                        warnings.warn(f"database {name} is left over: {wrong}; drop it", stacklevel=2)
+                        break
+                time.sleep(0.2)
 
 
 class PostgresServer(Databases):

@@ -11,7 +11,7 @@ import pytest
 from deploy import cable as cables
 from deploy.stack import Stack, free_ports
 from tests.needs import needs
-from tests.postgres import Databases, NoPostgres, PostgresServer
+from tests.postgres import Databases, NoPostgres, PostgresServer, Timescales
 
 
 @pytest.fixture
@@ -95,6 +95,6 @@ def fresh_timescale() -> Iterator[Callable[[], str]]:
     url = os.environ.get("TIMESCALE_URL")
     if not url:
         pytest.skip("no TIMESCALE_URL: give the URL of a TimescaleDB, as a user who may create databases")
-    databases = Databases(url)
+    databases = Timescales(url)
     yield databases.fresh_database
     databases.drop_all()
