@@ -1,7 +1,6 @@
 """Bring one agent to life: `edge-agent run --settings FILE`, and `edge-agent check --settings FILE` before that.
 
-This is the only place that knows core and shells alike. Bytes from the broker are verified and decoded at the door;
-what is refused there is counted by name, and the process lives.
+This is the only place that knows core and shells alike.
 """
 
 import argparse
@@ -12,7 +11,6 @@ import signal
 import sys
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
@@ -20,11 +18,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edge_agent.agent import AgentCore
-from edge_agent.clockwork import KernelWatch, lose_if_unknown
+from edge_agent.clockwork import KernelWatch, is_machine_on_time, known_time_s, lose_if_unknown
 from edge_agent.dialogue import DAY_TOPIC, ENTRY_TOPIC
+from edge_agent.door import Door
 from edge_agent.drivers import DeviceUrlWrong, Driver, open_can, open_gnss, open_scanner
-from edge_agent.identity import DeadLetter, Identity
-from edge_agent.machine import IngestBegan, RoomChanged, Stopping
+from edge_agent.identity import Identity
+from edge_agent.machine import RoomChanged, Stopping
 from edge_agent.memory import ClockKept, read_part
 from edge_agent.page import CertificateUnusable, Page, PortTaken
 from edge_agent.settings import AgentSettings, agent_settings, tls_of, zone_of
@@ -34,13 +33,11 @@ from shared import topics, wire
 from shared.clock import SETTING, Clock, ClockSettingWrong
 from shared.logs import log
 from shared.messages import Presence
-from shared.mqtt import BrokerUrlWrong, Heard, Link, LinkEvent, TlsUnusable
+from shared.mqtt import BrokerUrlWrong, Link, TlsUnusable
 from shared.runner import Runner
 from shared.settings import SettingsWrong
 from shared.signing import KeyUnreadable, Verifier
 from shared.steps import Envelope, Saved
-from shared.topics import TopicUnknown
-from shared.wire import Refused
 from shared.work import AgentId
 
 if TYPE_CHECKING:
@@ -52,60 +49,10 @@ EX_CONFIG = 78
 EX_UNAVAILABLE = 69
 """The exit status of sysexits.h for a hub that does not answer."""
 
-MOST_OFF_MS = 3_600_000
-"""How far the machine's clock may be from the time the agent knows and still judge certificates, which last days."""
-
 LEAVES_WITHIN_S = 0.6
 """How long devices, link and page may take to close; what they do not manage ends with the process."""
 
 TRAINED = Path(__file__).parent / "trained"
-
-
-class Door:
-    """What comes from the broker, as events the core may believe."""
-
-    def __init__(self, region: str, agent: AgentId, verifier: Verifier, post: Callable[[Any], None]) -> None:
-        self.refused: Counter[str] = Counter()
-        self._region, self._agent = region, agent
-        self._verifier = verifier
-        self._post = post
-
-    def hear(self, event: LinkEvent) -> None:
-        """Called from the network's thread: verify, decode, put before the core. Never raises."""
-        if not isinstance(event, Heard):
-            log("link_up" if type(event).__name__ == "LinkUp" else "link_down", why=getattr(event, "why", ""))
-            self._post(event)
-            return
-        try:
-            self._post(self._read(event))
-        except (Refused, TopicUnknown) as refusal:
-            name = type(refusal).__name__
-            self.refused[name] += 1
-            if self.refused[name] == 1:
-                log("message_refused", name=name, topic=event.topic[:80], because=str(refusal)[:200])
-
-    def _read(self, heard: Heard) -> Any:
-        place = topics.read(heard.topic)
-        if place.region != self._region:
-            raise TopicUnknown(f"topic '{heard.topic[:80]}' is of another region than {self._region}")
-        if place.direction == "up" and place.party == topics.HUB and place.carries == "presence":
-            return wire.decode_presence(heard.payload)
-        if place.direction == "up" and place.party == topics.HUB and place.carries == topics.INGEST:
-            return IngestBegan(wire.decode_presence(heard.payload).life)
-        if place.direction != "down" or place.party != self._agent:
-            raise TopicUnknown(f"topic '{heard.topic[:80]}' is not for {self._agent}")
-        if place.carries == "acks":
-            return wire.decode_ack(heard.payload)
-        return self._command(heard)
-
-    def _command(self, heard: Heard) -> Any:
-        if len(heard.payload) > wire.MOST_BYTES:
-            raise wire.TooLarge(f"{len(heard.payload)} bytes, expected at most {wire.MOST_BYTES}")
-        self._verifier.check(heard.topic, heard.payload, heard.signature)
-        try:
-            return wire.decode_numbered(heard.payload)
-        except wire.UnknownMessage as wrong:
-            return DeadLetter(wire.decode_numbered_heading(heard.payload), str(wrong)[:500])
 
 
 class Agent:
@@ -147,7 +94,7 @@ class Agent:
             topics.heard_by_agent(settings.region, agent),
             self._door.hear,
             will=self._farewell,
-            tls=tls_of(settings, partial(_is_machine_on_time, clock)),
+            tls=tls_of(settings, partial(is_machine_on_time, clock)),
         )
         self._renewal = _renewal(settings, clock, self._link.return_anew)
         self._drivers = _drivers(settings, clock, self.runner.post)
@@ -253,28 +200,13 @@ def _judge(clock: Clock, settings: AgentSettings, saved: Saved) -> None:
         log("clock_unknown", goes_on_from_ms=clock.now_ms(), then="nothing undated leaves until the time is found")
 
 
-def _is_machine_on_time(clock: Clock) -> bool:
-    """Whether the machine's own clock, by which OpenSSL judges certificates, is right as far as we know."""
-    if not clock.is_dated:
-        return False
-    is_own_day = bool(os.environ.get(SETTING))
-    return is_own_day or abs(time.time() * 1000 - clock.now_ms()) < MOST_OFF_MS
-
-
-def _known_time_s(clock: Clock) -> float | None:
-    """The time certificates are judged by; None while nobody knows it. A day driven at another speed is not it."""
-    if not clock.is_dated:
-        return None
-    return time.time() if os.environ.get(SETTING) else clock.now_ms() / 1000
-
-
 def _renewal(settings: AgentSettings, clock: Clock, renewed: Callable[[], None]) -> "Renewal | None":
-    tls = tls_of(settings, partial(_is_machine_on_time, clock))
+    tls = tls_of(settings, partial(is_machine_on_time, clock))
     if tls is None or not settings.hub:
         return None
     from edge_agent.enrolment import Renewal  # Its parts are memory an agent without certificates does not need.
 
-    return Renewal(settings.hub, tls, renewed, partial(_known_time_s, clock))
+    return Renewal(settings.hub, tls, renewed, partial(known_time_s, clock))
 
 
 def _drivers(settings: AgentSettings, clock: Clock, post: Callable[[Any], None]) -> list[Driver]:

@@ -7,17 +7,20 @@ remembers, or before this program was written. The machine's clock itself is nev
 """
 
 import ctypes
+import os
 import struct
 import threading
 import time
 from collections.abc import Callable
 
-from shared.clock import Clock
+from shared.clock import SETTING, Clock
 from shared.steps import ClockFound
 
 WRITTEN_MS = 1_793_491_200_000
 """2026-11-01: no machine has run this release before."""
 LOOKS_EVERY_S = 2.0
+MOST_OFF_MS = 3_600_000
+"""How far the machine's clock may be from the time the agent knows and still judge certificates, which last days."""
 
 _STATUS_AT = 40  # struct timex of <sys/timex.h> on 64-bit Linux: int, padding, four longs, then int status.
 _TIMEX_BYTES = 256
@@ -44,6 +47,25 @@ def lose_if_unknown(clock: Clock, last_ms: int, is_given: bool, is_unknown: bool
     shows_nonsense = not is_given and clock.now_ms() < max(last_ms, earliest_ms)
     if is_unknown or (shows_nonsense and not kernel_is_synchronised()):
         clock.lose(max(last_ms + 1, earliest_ms))
+
+
+def is_machine_on_time(clock: Clock) -> bool:
+    """Whether the machine's own clock, by which OpenSSL judges certificates, is right as far as we know."""
+    if not clock.is_dated:
+        return False
+    return _is_own_day() or abs(time.time() * 1000 - clock.now_ms()) < MOST_OFF_MS
+
+
+def known_time_s(clock: Clock) -> float | None:
+    """The time certificates are judged by; None while nobody knows it. A day driven at another speed is not it."""
+    if not clock.is_dated:
+        return None
+    return time.time() if _is_own_day() else clock.now_ms() / 1000
+
+
+def _is_own_day() -> bool:
+    """Whether domain time comes from a setting: it says nothing of the machine's clock."""
+    return bool(os.environ.get(SETTING))
 
 
 class KernelWatch:

@@ -14,8 +14,8 @@ from typing import Any
 
 import msgspec
 
-from edge_agent.__main__ import Door
 from edge_agent.commands import Commands
+from edge_agent.door import Door
 from edge_agent.machine import IngestBegan
 from edge_agent.outbox import Outbox
 from edge_agent.sensing import Belief

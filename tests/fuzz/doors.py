@@ -25,7 +25,7 @@ from cloud_hub.fleet import AgentRecord, DeadLetter
 from cloud_hub.hub import HubCore, HubIdentity
 from cloud_hub.storage import Segment, TelemetryLetter
 from cloud_hub.telemetry import _Door as TelemetryDoor
-from edge_agent.__main__ import Door as AgentDoor
+from edge_agent.door import Door as AgentDoor
 from shared import topics, wire
 from shared.messages import AgentStarted
 from shared.mqtt import Heard

@@ -10,7 +10,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from nacl.signing import SigningKey
 
-from edge_agent.__main__ import Door, main
+from edge_agent.__main__ import main
+from edge_agent.door import Door
 from edge_agent.identity import DeadLetter
 from edge_agent.settings import agent_settings, zone_of
 from shared import topics, wire

@@ -19,9 +19,9 @@ from cloud_hub.hub import HubCore, HubIdentity
 from cloud_hub.storage import Fenced
 from cloud_hub.storage.embedded_telemetry import EmbeddedTelemetry
 from cloud_hub.telemetry import FastLane
-from edge_agent.__main__ import Door as AgentDoor
 from edge_agent.agent import AgentCore
 from edge_agent.dialogue import DAY_TOPIC
+from edge_agent.door import Door as AgentDoor
 from edge_agent.identity import Identity
 from edge_agent.machine import RoomChanged, TellTime
 from edge_agent.memory import ClockKept
