@@ -82,6 +82,8 @@ class Collector:
         self._account = msgspec.json.decode(saved["thinned"], type=Account) if "thinned" in saved else Account()
         self._at_ms: list[int] = []
         self._samples: list[tuple[float, ...]] = []
+        self._last_ms: int | None = None
+        """When the last sample was taken: the cadence outlives the batch it was taken for."""
         self._events_ms: list[int] = []
         self._is_tight = False
         self._turned_away = 0
@@ -108,10 +110,11 @@ class Collector:
             return []
         if self._is_tight:
             return self._turn_away(now_ms)
-        if self._at_ms and 0 <= now_ms - self._at_ms[-1] < SAMPLE_EVERY_MS:
+        if self._last_ms is not None and 0 <= now_ms - self._last_ms < SAMPLE_EVERY_MS:
             return []
         is_over = self._at_ms and (now_ms - self._at_ms[0] >= OLDEST_MS or now_ms < self._at_ms[-1])
         rows = self.close() if is_over else []
+        self._last_ms = now_ms
         self._at_ms.append(now_ms)
         self._samples.append(_columns_of(belief, belief.position))
         return rows + self.close() if len(self._at_ms) >= FULL else rows
@@ -208,6 +211,7 @@ class Collector:
         """The time was found: date again what was sampled on the unknown clock."""
         self._at_ms = [dating.at(at_ms) for at_ms in self._at_ms]
         self._events_ms = [dating.at(at_ms) for at_ms in self._events_ms]
+        self._last_ms = None if self._last_ms is None else dating.at(self._last_ms)
         self._turned_away_ms = None
         rows = []
         for number, held in list(self._waiting.items()):

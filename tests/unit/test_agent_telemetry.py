@@ -64,6 +64,16 @@ def test_samples_come_no_faster_than_their_cadence() -> None:
     assert collector.backlog == 1
 
 
+def test_a_batch_that_closes_does_not_begin_the_cadence_anew() -> None:
+    collector, disk = Collector(VAN, "b", {}), Disk()
+    last_ms = drive(collector, disk, FULL) - SAMPLE_EVERY_MS
+    assert collector.backlog == 1
+    assert collector.sample(belief(), last_ms) == []
+    collector.sample(belief(), last_ms + SAMPLE_EVERY_MS - 1)
+    assert collector.close() == []
+    assert collector.account.made == FULL
+
+
 def test_a_restart_forgets_only_the_batch_not_yet_closed() -> None:
     collector, disk = Collector(VAN, "b", {}), Disk()
     drive(collector, disk, 2 * FULL + 5)
