@@ -23,6 +23,8 @@ from shared.steps import Row, Saved
 
 OWN_ROOM = "store"
 """The store's own facts; a core never sees this room."""
+TO_ERASE = Row(OWN_ROOM, "to_erase", b"1")
+"""There from the commit that forgets somebody until no byte of the file is left of them."""
 
 _SCHEMA = """
 CREATE TABLE rooms (room TEXT NOT NULL, key TEXT NOT NULL, value BLOB NOT NULL, PRIMARY KEY (room, key)) WITHOUT ROWID
@@ -65,6 +67,8 @@ class SqliteStore:
         _drop_set_aside(path, older_than_s=SET_ASIDE_FOR_S)
         self.boot = self._drawn_once()
         self._is_tight = not self._ballast.make()
+        if self._found(TO_ERASE.key) is not None:
+            self._erase()
         self._look_again_s = time.monotonic() + LOOK_FOR_ROOM_EVERY_S
 
     @property
@@ -83,6 +87,8 @@ class SqliteStore:
         """Keep all rows or none; on disk when it returns. Raises sqlite3.Error when the disk does not take them, even
         with the room that was held back.
         """
+        must_erase = any(row.room == FORGOTTEN for row in rows)
+        rows = [*rows, TO_ERASE] if must_erase else rows
         try:
             self._write(rows)
         except sqlite3.OperationalError as refused:
@@ -96,13 +102,13 @@ class SqliteStore:
         if self._is_tight and time.monotonic() >= self._look_again_s:
             self._look_again_s = time.monotonic() + LOOK_FOR_ROOM_EVERY_S
             self._set_tight(not self._ballast.make())
+        if must_erase:
+            self._erase()
 
     def _write(self, rows: Sequence[Row]) -> None:
-        must_erase = False
         self._db.execute("BEGIN IMMEDIATE")
         try:
             for row in rows:
-                must_erase = must_erase or row.room == FORGOTTEN
                 if row.value is None:
                     self._db.execute("DELETE FROM rooms WHERE room = ? AND key = ?", (row.room, row.key))
                 else:
@@ -115,16 +121,28 @@ class SqliteStore:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
             raise
-        if must_erase:
-            # Deleted rows are overwritten in the file; the log still has them until it is folded into it and cut off.
+
+    def _erase(self) -> None:
+        """Leave no byte of what was deleted: SQLite overwrites deleted rows, but not what a page held of a row it moved
+        to another one; and its log has the former pages until it is folded into the file and cut off. On a full disk
+        the file is not written anew, for that would give the room away that was taken; that is done when there is some.
+        """
+        try:
+            if not self._is_tight:
+                self._db.execute("VACUUM")
+                self._db.execute("DELETE FROM rooms WHERE room = ? AND key = ?", (TO_ERASE.room, TO_ERASE.key))
             self._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-            _drop_set_aside(self.path)
+        except sqlite3.OperationalError as full:
+            log("store_not_erased", path=self.path, error=str(full), then="tried again when there is room")
+        _drop_set_aside(self.path)
 
     def _set_tight(self, is_tight: bool) -> None:
         if is_tight != self._is_tight:
             self._is_tight = is_tight
             if not is_tight:
                 self._db.execute(f"PRAGMA wal_autocheckpoint = {LOG_PAGES}")
+                if self._found(TO_ERASE.key) is not None:
+                    self._erase()
             log("disk_tight" if is_tight else "disk_roomy", path=self.path)
             self.tell_room(is_tight)
 
@@ -168,13 +186,18 @@ class SqliteStore:
 
     def _drawn_once(self) -> str:
         """64 random bits that name the life of this store."""
-        found = self._db.execute("SELECT value FROM rooms WHERE room = ? AND key = 'boot'", (OWN_ROOM,)).fetchone()
+        found = self._found("boot")
         if found is not None:
-            return bytes(found[0]).decode()
+            return found.decode()
         boot = secrets.token_hex(8)
         self.commit([Row(OWN_ROOM, "boot", boot.encode())])
         log("store_created", path=self.path, boot=boot)
         return boot
+
+    def _found(self, key: str) -> bytes | None:
+        """One of the store's own facts; None when it is not there."""
+        found = self._db.execute("SELECT value FROM rooms WHERE room = ? AND key = ?", (OWN_ROOM, key)).fetchone()
+        return None if found is None else bytes(found[0])
 
 
 def _lock(path: Path) -> int:
@@ -217,6 +240,8 @@ def _checked(path: Path) -> sqlite3.Connection:
         db.execute("PRAGMA journal_mode = WAL")
         db.execute("PRAGMA synchronous = FULL")
         db.execute("PRAGMA secure_delete = ON")
+        # The file is written anew when somebody is forgotten: by way of memory, not of a file elsewhere.
+        db.execute("PRAGMA temp_store = MEMORY")
         # What is read is read once, at the start: pages in memory serve nobody (a fifth of SQLite's usual 2 MB).
         db.execute("PRAGMA cache_size = -400")
         found = db.execute("PRAGMA quick_check(1)").fetchone()[0]

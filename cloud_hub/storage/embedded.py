@@ -142,9 +142,8 @@ class EmbeddedStore:
 
     def commit(self, rows: Sequence[Row]) -> None:
         """Keep all the rows or none, on disk. Raises sqlite3.Error when the disk does not take them."""
-        self._file.write(lambda connection: _write_rows(connection, rows))
-        if any(row.room == SWEEP for row in rows):
-            self._file.forget_former()
+        erases = any(row.room == SWEEP for row in rows)
+        self._file.write(lambda connection: _write_rows(connection, rows), erases)
 
     def documents(self, room: str, prefix: str = "") -> list[tuple[str, bytes]]:
         """Everything in a room or archive whose key begins so, by key."""

@@ -11,6 +11,7 @@ from sqlite_utils import Database
 from sqlite_utils.migrations import Migrations
 
 from cloud_hub.storage import StoreUnreadable
+from shared.logs import log
 
 BUSY_MS = 5_000
 
@@ -39,25 +40,29 @@ class SqliteFile:
             strange = sorted({migration.name for migration in migrations.applied(database)} - _names(migrations))
             if not strange:
                 migrations.apply(database)
-                # A process killed right after it erased something has left the former pages in the log.
-                self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                # A process killed right after it erased something has left the former pages behind.
+                self.forget_former()
         except (sqlite3.Error, OSError) as wrong:
             raise StoreUnreadable(f"store {path} cannot be used: {wrong}; move it away or give another path") from None
         if strange:
             raise StoreUnreadable(f"store {path} was written by a newer release ({', '.join(strange)}): install that")
 
-    def write(self, work: Callable[[sqlite3.Connection], None]) -> None:
-        """Do this in one transaction. Raises sqlite3.Error when the disk does not take it; then nothing was done."""
+    def write(self, work: Callable[[sqlite3.Connection], None], erases: bool = False) -> None:
+        """Do this in one transaction; when it `erases`, no byte of what was there is left. Raises sqlite3.Error when
+        the disk does not take it; then nothing was done.
+        """
         with self._lock:
             self._writer.execute("BEGIN IMMEDIATE")
             try:
                 work(self._writer)
+                if erases:
+                    self._writer.execute("PRAGMA user_version = 1")
                 self._writer.execute("COMMIT")
             except BaseException:
                 if self._writer.in_transaction:
                     self._writer.execute("ROLLBACK")
                 raise
-        if self._holds_former:
+        if erases or self._holds_former:
             self.forget_former()
 
     def read(self, query: str, values: Sequence[Any] = ()) -> list[Any]:
@@ -72,10 +77,21 @@ class SqliteFile:
     def forget_former(self) -> None:
         """Empty the write-ahead log, which holds pages as they were before they were erased. Waits for readers, and is
         tried again with the next commit when one of them does not let go.
+
+        After a commit that erases the file itself is written anew first: SQLite overwrites deleted rows, but not what
+        a page held of a row it moved to another one. That takes a second for 230 MB, and as much room meanwhile;
+        `user_version` remembers it until it is done.
         """
         with self._lock:
-            is_busy, _, _ = self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-            self._holds_former = bool(is_busy)
+            try:
+                if self._writer.execute("PRAGMA user_version").fetchone()[0]:
+                    self._writer.execute("VACUUM")
+                    self._writer.execute("PRAGMA user_version = 0")
+                is_busy, _, _ = self._writer.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+                self._holds_former = bool(is_busy)
+            except sqlite3.OperationalError as full:
+                self._holds_former = True
+                log("store_not_erased", path=self._path, error=str(full), then="tried again with the next commit")
 
     def close(self) -> None:
         """Let go of the file."""

@@ -2,9 +2,13 @@
 
 import base64
 import os
+import random
 from collections.abc import Sequence
 from pathlib import Path
 
+import pytest
+
+from edge_agent.ballast import Ballast
 from edge_agent.dialogue import ObjectSaid, OutcomeSaid
 from edge_agent.store import SqliteStore
 from shared.messages import Ack, PersonForgotten
@@ -23,6 +27,19 @@ MARKS_ON_DISK = (
 )
 
 
+class HandMade(Ballast):
+    """Room that is held back, or is not, as a test says."""
+
+    def __init__(self) -> None:
+        self.is_there = False
+
+    def make(self) -> bool:
+        return self.is_there
+
+    def let_go(self) -> bool:
+        return self.is_there
+
+
 class StoredRig(Rig):
     """A rig whose rows are also committed to a real store."""
 
@@ -34,6 +51,18 @@ class StoredRig(Rig):
         super()._commit(rows)
         if rows:
             self.store.commit(rows)
+
+
+def rows_that_move(room: str) -> list[list[Row]]:
+    """Commits of rows that grow and shrink, so that pages split and rows move; the last one leaves no secret."""
+    luck = random.Random(1)
+    keys = [f"{k:04d}" for k in range(300)]
+    commits = []
+    for share in (1.0, 0.6, 0.6, 0.6, 0.0):
+        luck.shuffle(keys)
+        secret = {key: b"secret" * luck.randint(1, 150) if luck.random() < share else b"" for key in keys}
+        commits.append([Row(room, key, secret[key] or luck.randbytes(luck.randint(10, 900))) for key in keys])
+    return commits
 
 
 def traces(folder: Path) -> list[bytes]:
@@ -67,3 +96,44 @@ def test_another_day_leaves_nothing_of_the_day_before_once_the_store_is_closed(t
     rig.push(plan_of(row_of_houses(3), version=2, day="2026-11-24"))
     rig.store.close()
     assert traces(tmp_path) == []
+
+
+def test_no_byte_is_left_in_a_page_whose_rows_have_moved(tmp_path: Path) -> None:
+    store = SqliteStore(tmp_path / "memory.sqlite")
+    *former, last = rows_that_move("a")
+    for rows in former:
+        store.commit(rows)
+    store.commit([*last, Row("forgotten", "s1", b"1")])
+    left = [path.name for path in tmp_path.iterdir() if b"secret" in path.read_bytes()]
+    assert left == []
+
+
+def test_what_a_full_disk_kept_from_being_erased_is_erased_when_there_is_room(tmp_path: Path) -> None:
+    ballast = HandMade()
+    store = SqliteStore(tmp_path / "memory.sqlite", ballast)
+    *former, last = rows_that_move("a")
+    for rows in former:
+        store.commit(rows)
+    store.commit([*last, Row("forgotten", "s1", b"1")])
+    assert store.is_tight
+    ballast.is_there = True
+    store._look_again_s = 0.0
+    store.commit([])
+    assert [path.name for path in tmp_path.iterdir() if b"secret" in path.read_bytes()] == []
+
+
+def test_a_process_killed_before_it_erased_does_so_when_it_starts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "memory.sqlite"
+    store = SqliteStore(path)
+    *former, last = rows_that_move("a")
+    for rows in former:
+        store.commit(rows)
+    with monkeypatch.context() as killed:
+        killed.setattr(SqliteStore, "_erase", lambda self: None)
+        store.commit([*last, Row("forgotten", "s1", b"1")])
+    store.close()
+    assert b"secret" in path.read_bytes()
+    SqliteStore(path).close()
+    assert b"secret" not in path.read_bytes()

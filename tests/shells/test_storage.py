@@ -26,6 +26,7 @@ from shared.messages import ObjectPart
 from shared.quantities import EpochMs, Position
 from shared.steps import Row
 from shared.work import AgentId, StopId
+from tests.shells.test_agent_forgets import rows_that_move
 
 VAN = AgentId("van-1")
 
@@ -172,3 +173,12 @@ def test_an_object_is_given_out_whole_with_its_own_digest_and_as_a_picture_alone
         assembled(store, torn)
     kept(b"a third picture, torn", stop="s2")
     assert assembled(store, torn)[1] == b"a third picture, torn"
+
+
+def test_no_byte_of_a_swept_store_is_left_in_a_page_whose_rows_have_moved(tmp_path: Path) -> None:
+    store = EmbeddedStore(tmp_path / "hub.db")
+    *former, last = rows_that_move("orders")
+    for rows in former:
+        store.commit(rows)
+    store.commit([*last, Row(SWEEP, "", msgspec.json.encode(Traces()))])
+    assert [path.name for path in tmp_path.iterdir() if b"secret" in path.read_bytes()] == []

@@ -598,7 +598,7 @@ class ForgottenNowhere(Promise):
             at_the_door = {stop_id.partition(".")[0] for stop_id in not_left}
             left = [home for home in gone if home.order.stop is None or home.order.stop.stop_id not in at_the_door]
             for file in disk.files():
-                content = in_use(file.read_bytes())
+                content = file.read_bytes()
                 for home, secret in ((one, secret) for one in left for secret in one.secrets):
                     found = content.find(secret.encode())
                     if found >= 0:
@@ -782,39 +782,6 @@ class OneHubActs(Promise):
 
 
 # Where things are.
-
-
-PAGE = 4096
-TREE_PAGES = {2: 12, 5: 12, 10: 8, 13: 8}
-"""Kinds of B-tree pages and how long their headers are (SQLite file format, 1.6)."""
-
-
-def in_use(content: bytes) -> bytes:
-    """A file of SQLite's without the gap in the middle of its tree pages.
-
-    When it moves cells from one page to the next, what lay there before stays in the gap between the cell pointers and
-    the cells, secure_delete or not; nothing but VACUUM overwrites that.
-    """
-    if content[:4] in (b"\x37\x7f\x06\x82", b"\x37\x7f\x06\x83"):
-        first, each, before = 32 + 24, PAGE + 24, 0
-    elif content.startswith(b"SQLite format 3"):
-        first, each, before = 0, PAGE, 100
-    else:
-        return content
-    cleaned = bytearray(content)
-    for begin in range(first, len(content) - PAGE + 1, each):
-        header = begin + (before if begin == 0 else 0)
-        if content[begin : begin + 15] == b"SQLite format 3":
-            header = begin + 100
-        length = TREE_PAGES.get(content[header])
-        if length is None:
-            continue
-        cells = int.from_bytes(content[header + 3 : header + 5], "big")
-        cells_begin = begin + (int.from_bytes(content[header + 5 : header + 7], "big") or 65_536)
-        gap_begins = header + length + 2 * cells
-        if gap_begins < cells_begin <= begin + PAGE:
-            cleaned[gap_begins:cells_begin] = bytes(cells_begin - gap_begins)
-    return bytes(cleaned)
 
 
 def _hub_store(universe: "Universe") -> EmbeddedStore:
