@@ -26,6 +26,10 @@ MOST_COUNTED = 1 << 53
 FARTHEST_MS = 1 << 45
 """The year 3084, and as far before 1970: beyond it calendars end, and with them whoever has to show an instant."""
 
+LONGEST_WORDS = 8_192
+MOST_THINGS = 2_000
+"""Of what a message lists; a plan has 250 stops. What is longer would be written again with all that follows it."""
+
 BURST = 4_000
 PER_S = 1_000
 PIECE_BYTES = 4_096
@@ -158,12 +162,18 @@ def _event(party: AgentId, payload: bytes) -> Spoke | Unreadable:
 
 
 def _absurd(said: Any, name: str = "") -> str:
-    """A number in this message, however deep, that nobody could mean and nobody should have to reckon with, in words;
-    "" when there is none.
+    """What in this message, however deep, nobody could mean and nobody should have to reckon with, in words: a number,
+    a list or a text beyond bounds; "" when there is none.
     """
     if isinstance(said, msgspec.Struct):
         fields = said.__struct_fields__
         return next((found for one in fields if (found := _absurd(getattr(said, one), one))), "")
+    if isinstance(said, str):
+        return (
+            f"{name} is {len(said)} signs long, expected at most {LONGEST_WORDS}" if len(said) > LONGEST_WORDS else ""
+        )
+    if isinstance(said, tuple | list | dict) and len(said) > MOST_THINGS:
+        return f"{name} lists {len(said)} things, expected at most {MOST_THINGS}"
     if isinstance(said, tuple | list):
         return next((found for one in said if (found := _absurd(one, name))), "")
     if isinstance(said, dict):

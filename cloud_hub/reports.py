@@ -49,6 +49,9 @@ FARTHEST_MS = 7 * 24 * 3_600_000
 """An estimate farther from now than a week is a mistake in units or a clock that does not know the time."""
 
 
+MOST_VISITS = 50
+"""Of one stop, which is written anew with each."""
+
 MOST_PARTS = 1_000
 MOST_PIECE_BYTES = 500_000
 _DIGEST = re.compile("[0-9a-f]{64}")
@@ -304,6 +307,8 @@ class Reports:
         if has_visit(stop, visit):
             self._memory.counts["visits_known"] += 1
             return
+        if len(stop.visits) >= MOST_VISITS:
+            raise NotActedOn(f"stop '{stop.stop_id}' has {len(stop.visits)} visits, expected at most {MOST_VISITS}")
         self._memory.change_stop(stop, state="done", visits=(*stop.visits, visit), changed_ms=visit.left_ms)
         record = self._record(numbered)
         is_here = visit.stop_id in (record.heading_to, record.at_stop)

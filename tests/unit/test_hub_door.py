@@ -8,7 +8,18 @@ from hypothesis import strategies as st
 from cloud_hub.door import BURST, MOST_PARTIES, PER_S, Door
 from cloud_hub.events import Acked, HubHeard, PresenceHeard, Spoke, Unreadable
 from shared import topics, wire
-from shared.messages import Ack, AgentEvent, Estimate, EstimatesMoved, HeadingTo, Numbered, Presence, TimeFound
+from shared.messages import (
+    Ack,
+    AgentEvent,
+    ChangeAnswered,
+    Estimate,
+    EstimatesMoved,
+    HeadingTo,
+    Numbered,
+    PlanRefused,
+    Presence,
+    TimeFound,
+)
 from shared.mqtt import Heard
 from shared.quantities import EpochMs
 from shared.work import AgentId, StopId
@@ -148,3 +159,10 @@ def test_paces_of_many_names_are_kept_within_bounds() -> None:
     for number in range(MOST_PARTIES + 10):
         door.read(Heard(topics.up("main", AgentId(f"van-{number}"), "events"), b"", None))
     assert len(door._paces) <= MOST_PARTIES
+
+
+def test_a_text_or_list_that_would_be_written_again_with_all_that_follows_is_kept_as_unreadable() -> None:
+    assert isinstance(read(EVENTS, numbered(message=PlanRefused(1, "x" * 8_192)))[0], Spoke)
+    assert isinstance(read(EVENTS, numbered(message=PlanRefused(1, "x" * 8_193)))[0], Unreadable)
+    too_many = ChangeAnswered("c", "seen", "", (StopId("s"),) * 2_001)
+    assert isinstance(read(EVENTS, numbered(message=too_many))[0], Unreadable)

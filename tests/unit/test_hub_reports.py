@@ -4,13 +4,14 @@ import msgspec
 
 from cloud_hub.chains import KeptHand
 from cloud_hub.events import Spoke, Unreadable, VehiclesSaid
-from cloud_hub.fleet import AgentRecord, Chain, DeadLetter
+from cloud_hub.fleet import AgentRecord, Chain, DeadLetter, StopRecord
+from cloud_hub.reports import MOST_VISITS
 from shared import wire
 from shared.ledger import Decision
-from shared.messages import AgentEvent, HeadingTo, Numbered, ObjectPart, OverrideExplained, Resequenced
+from shared.messages import AgentEvent, HeadingTo, Numbered, ObjectPart, OverrideExplained, Resequenced, Visited
 from shared.quantities import EpochMs
 from shared.steps import Consequences
-from shared.work import AgentId, StopId
+from shared.work import AgentId, Outcome, Proof, StopId, Visit
 from tests.unit.hub_cases import VAN, Driven, at, estimate, order, vehicle
 
 FIRST, SECOND = StopId("stop-1"), StopId("stop-2")
@@ -111,3 +112,13 @@ def test_a_stream_nobody_knows_is_refused_by_name() -> None:
     hub = driven()
     assert objects(hub, picture(), stream="secrets").rows == []
     assert hub.core.counts["refused.StreamUnknown"] == 1
+
+
+def test_a_stop_visited_without_end_takes_no_more_room() -> None:
+    hub = driven()
+    proof = Proof((), None, at(10))
+    for minute in range(MOST_VISITS + 20):
+        came_ms = EpochMs(at(10) + minute * 60_000)
+        hub.say(Visited(Visit(FIRST, Outcome.ATTEMPTED, came_ms, came_ms, proof, "nobody there")))
+    assert len(hub.documents("stops", StopRecord)[FIRST].visits) == MOST_VISITS
+    assert len(hub.documents("dead_letters", DeadLetter)) == 20
