@@ -125,8 +125,9 @@ def back_up(url: str, file: Path, now_ms: int, files: Mapping[str, Path], tell: 
     unfinished = file.with_name(f"{file.name}.unfinished")
     store, telemetry = open_stores(url, 0.0)
     try:
-        with open(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as out:
-            os.fchmod(out.fileno(), 0o600)
+        # A link somebody laid there must not lead what we write, nor a file of somebody else's keep it.
+        unfinished.unlink(missing_ok=True)
+        with open(os.open(unfinished, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o600), "wb") as out:
             with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
                 manifest = _written(archive, url, store, telemetry, now_ms, files, tell)
             out.flush()

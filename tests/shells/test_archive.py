@@ -445,3 +445,13 @@ def whole(stores: Stores, tmp_path: Path) -> Path:
     """An archive of a filled store."""
     back_up(stores.filled(), tmp_path / "whole", NOW_MS, {}, silent)
     return tmp_path / "whole"
+
+
+def test_a_link_laid_where_the_archive_is_made_leads_nothing_astray(stores: Stores, tmp_path: Path) -> None:
+    victim = tmp_path / "victim"
+    victim.write_text("somebody else's")
+    (tmp_path / "monday").symlink_to(victim)
+    (tmp_path / "monday.unfinished").symlink_to(victim)
+    back_up(stores.filled(), tmp_path / "monday", 1, {}, silent)
+    assert victim.read_text() == "somebody else's"
+    assert not (tmp_path / "monday").is_symlink()
