@@ -29,6 +29,7 @@ from shared.resequence import resequence
 from shared.steps import Consequences, Envelope, LinkUp, Now, Row, Saved
 from shared.topics import HUB
 from shared.work import AgentId, Depot, Outcome, Parcel, Service, Stop, StopId
+from tests.rooms import keep
 
 MORNING_MS = EpochMs(1_795_500_000_000)
 """The plan's departure."""
@@ -256,11 +257,7 @@ class Rig:
                 numbered = wire.decode_numbered(row.value)
                 self.said.append(numbered.message)  # type: ignore[arg-type]  # an agent says agent events
                 self.seqs.append(numbered.seq)
-            room = self.disk.setdefault(row.room, {})
-            if row.value is None:
-                room.pop(row.key, None)
-            else:
-                room[row.key] = row.value
+        keep(self.disk, rows)
 
 
 REST = Rest(Seconds(1800), TimeWindow(EpochMs(MORNING_MS + 120 * MINUTE_MS), EpochMs(MORNING_MS + 180 * MINUTE_MS)))

@@ -15,6 +15,7 @@ from cloud_hub.storage.embedded import EmbeddedStore
 from cloud_hub.storage.embedded_telemetry import EmbeddedTelemetry
 from edge_agent.store import SqliteStore
 from shared.steps import Envelope, Row, Saved
+from tests.rooms import keep
 
 ENDS = ("", "-wal")
 """The files of a SQLite store that outlive a process; the third, -shm, is made anew."""
@@ -32,12 +33,7 @@ class Kept:
 
     def keep(self, rows: Sequence[Row]) -> None:
         """These rows are committed."""
-        for row in rows:
-            room = self.rooms.setdefault(row.room, {})
-            if row.value is None:
-                room.pop(row.key, None)
-            else:
-                room[row.key] = bytes(row.value)
+        keep(self.rooms, rows)
 
     def room(self, name: str) -> Mapping[str, bytes]:
         """The rows of a room by key."""
@@ -191,7 +187,7 @@ class AgentStore:
         if self.cut is not None:
             number, cut = self.cut
             self.cut = None
-            with Cut(self.real._db, number, cut) as the_cut:
+            with Cut(self.real._db, _place_in(rows, number), cut) as the_cut:
                 self.real.commit(rows)
             if the_cut.was_committed:
                 self._kept.keep(rows)
@@ -208,6 +204,11 @@ class AgentStore:
         """Let go of the file."""
         self._room.of(None)
         self.real.close()
+
+
+def _place_in(rows: Sequence[Row], number: int) -> int:
+    """One of the statements of a commit of these rows, or just behind them."""
+    return 1 + number % (len(rows) + 3)
 
 
 class Acting:
@@ -246,7 +247,7 @@ class HubStoreOnDisk:
         if self.cut is not None:
             number, cut = self.cut
             self.cut = None
-            with Cut(self.real._file._writer, number, cut) as the_cut:
+            with Cut(self.real._file._writer, _place_in(rows, number), cut) as the_cut:
                 self.real.commit(rows)
             if the_cut.was_committed:
                 self._kept.keep([row for row in rows if row.room in ROOMS])

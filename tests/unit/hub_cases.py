@@ -18,6 +18,7 @@ from shared.messages import AgentEvent, Estimate, Numbered
 from shared.quantities import EpochMs, Position, Seconds, TimeWindow
 from shared.steps import Consequences, Envelope, Job, LinkUp, Now, Row
 from shared.work import AgentId, Depot, OrderId, Stop, StopId
+from tests.rooms import keep
 
 Wanted = TypeVar("Wanted", bound=Job)
 
@@ -98,12 +99,7 @@ class Driven:
         return made
 
     def commit(self, rows: Sequence[Row]) -> None:
-        for row in rows:
-            room = self.rooms.setdefault(row.room, {})
-            if row.value is None:
-                room.pop(row.key, None)
-            else:
-                room[row.key] = bytes(row.value)
+        keep(self.rooms, rows)
 
     def say(self, *events: AgentEvent, agent: AgentId = VAN, said: float | None = None) -> Consequences:
         """What an agent says, in order, in one batch."""

@@ -52,6 +52,7 @@ from shared.mqtt import Heard
 from shared.quantities import EpochMs
 from shared.steps import Envelope, Job, JobFailed, LinkUp, Now, Row, step
 from shared.work import AgentId
+from tests.rooms import keep
 from tests.universe.town import LOCAL, VANS, ZONE, Mishap, SteadySolver, Town, clock_face
 
 REGION = "main"
@@ -89,12 +90,7 @@ class Rooms:
 
     def commit(self, rows: Sequence[Row]) -> None:
         """Keep all the rows."""
-        for row in rows:
-            room = self.rooms.setdefault(row.room, {})
-            if row.value is None:
-                room.pop(row.key, None)
-            else:
-                room[row.key] = bytes(row.value)
+        keep(self.rooms, rows)
 
 
 class Expected(msgspec.Struct, frozen=True):
