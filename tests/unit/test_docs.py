@@ -1,5 +1,6 @@
 """The reference pages name every setting and every command there is."""
 
+import re
 from pathlib import Path
 
 import msgspec
@@ -74,3 +75,17 @@ def commands(program: str, app: typer.Typer) -> list[str]:
         for words in commands(f"{program} {group.name}", group.typer_instance)
     ]
     return own + groups
+
+
+@pytest.mark.parametrize("house", ["cloud_hub", "edge_agent"])
+def test_every_module_has_its_place_in_the_tour(house: str) -> None:
+    page = (DOCS / "architecture.md").read_text()
+    modules = [file.stem for file in (DOCS.parent / house).glob("*.py") if file.stem != "__init__"]
+    assert [module for module in sorted(modules) if f"`{module}`" not in page] == []
+
+
+def test_no_page_leads_to_one_that_is_not_there() -> None:
+    root = DOCS.parent
+    for page in (root / "README.md", root / "CHANGELOG.md", *DOCS.rglob("*.md")):
+        for link in re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", page.read_text()):
+            assert "://" in link or (page.parent / link).exists(), f"{page.name} leads to {link}"
