@@ -4,6 +4,8 @@ Everything here is done in slices between two commits, may be repeated, and may 
 are dropped with their partition or chunk; only the day in which the limit lies is looked through.
 """
 
+from collections.abc import Sequence
+
 import msgspec
 import psycopg
 from psycopg import sql
@@ -11,9 +13,11 @@ from psycopg import sql
 from cloud_hub.storage import Kept
 from cloud_hub.storage.packing import POSITIONS, SUMMED
 from cloud_hub.storage.telemetry_tables import (
+    COLUMNS_SINCE,
     DAY_S,
     FIRST_SUMMED,
     LEDGER_LOCK,
+    LOCK,
     Connection,
     Features,
     Layout,
@@ -22,9 +26,10 @@ from cloud_hub.storage.telemetry_tables import (
     instant,
     is_refusal,
     layouts,
+    reason,
     say,
 )
-from shared.logs import log, told
+from shared.logs import log
 
 ROWS_PER_SEGMENT = 100
 """`most` counts segments; here there are only their rows."""
@@ -122,7 +127,7 @@ def _sum_up(connection: Connection, features: Features, layout: Layout, before_m
         except psycopg.Error as wrong:
             if connection.closed or connection.broken:
                 raise
-            log("telemetry_sums_behind", table=layout.table, error=told(wrong), then="erased all the same")
+            log("telemetry_sums_behind", table=layout.table, error=reason(wrong), then="erased all the same")
         connection.execute(
             say("UPDATE telemetry_layouts SET folded_to = {end} WHERE id = {id}", end=instant(day_s),
                 id=sql.Literal(layout.number))
@@ -141,7 +146,7 @@ def _first_chunk(connection: Connection, layout: Layout, else_s: int) -> int:
     except psycopg.Error as wrong:
         if not is_refusal(wrong):
             raise
-        log("telemetry_sums_behind", table=layout.table, error=told(wrong), then="erased all the same")
+        log("telemetry_sums_behind", table=layout.table, error=reason(wrong), then="erased all the same")
         return else_s
     return else_s if row is None or row[0] is None else int(row[0])
 
@@ -401,47 +406,60 @@ def retain(connection: Connection, features: Features, kept: Kept) -> list[str]:
     for layout in layouts(connection):
         if not layout.has_views:
             continue
-        try:
-            with connection.transaction():
-                _retain(connection, features, kept, layout, wanted)
-        except psycopg.Error as wrong:
-            if not is_refusal(wrong):
-                raise
-            log("timescaledb_job_refused", table=layout.table, error=told(wrong), then="the hub erases by itself")
-            refused.append(
-                f"TimescaleDB refused its jobs for {layout.table}: {told(wrong)}. Readings there are not turned into "
-                "columns and its sums are worked out whenever they are read; the hub still erases what is too old."
+        row = connection.execute("SELECT policies FROM telemetry_layouts WHERE id = %s", (layout.number,)).fetchone()
+        if row is not None and row[0] == wanted:
+            continue
+        said = [
+            f"TimescaleDB refused {what} for {layout.table}: {why}. {then}"
+            for what, statements, then in (
+                ("the jobs that sum and drop", policies(layout, kept), _UNSUMMED),
+                ("the job that makes columns", columns_policy(layout, features, kept), _IN_ROWS),
             )
+            if (why := _agreed(connection, statements)) is not None
+        ]
+        if not said:
+            connection.execute("UPDATE telemetry_layouts SET policies = %s WHERE id = %s", (wanted, layout.number))
+        refused += said
     return refused
 
 
-def _retain(connection: Connection, features: Features, kept: Kept, layout: Layout, wanted: str) -> None:
-    row = connection.execute(
-        "SELECT policies FROM telemetry_layouts WHERE id = %s FOR UPDATE", (layout.number,)
-    ).fetchone()
-    if row is not None and row[0] == wanted:
-        return
-    for statement in policies(layout, features, kept):
-        connection.execute(statement)
-    connection.execute("UPDATE telemetry_layouts SET policies = %s WHERE id = %s", (wanted, layout.number))
+_UNSUMMED = "Its sums are worked out whenever they are read, and the hub erases by itself; tried again tomorrow."
+_IN_ROWS = "Its readings stay in rows, which take several times the room; tried again tomorrow."
 
 
-def policies(layout: Layout, features: Features, kept: Kept) -> list[sql.Composed]:
-    """The statements that replace the jobs of a layout (TimescaleDB documentation: add_columnstore_policy,
-    add_compression_policy before 2.18, add_continuous_aggregate_policy, add_retention_policy).
-    """
+def _agreed(connection: Connection, statements: Sequence[sql.Composed]) -> str | None:
+    """Why the database will not do these, all of them or none; None when it did."""
+    try:
+        with connection.transaction():
+            # One hub at a time: two would each put a job where there is room for one.
+            connection.execute("SELECT pg_advisory_xact_lock(%s)", (LOCK,))
+            for statement in statements:
+                connection.execute(statement)
+    except psycopg.Error as wrong:
+        if not is_refusal(wrong):
+            raise
+        log("timescaledb_job_refused", error=reason(wrong), then="tried again tomorrow")
+        return reason(wrong)
+    return None
+
+
+def columns_policy(layout: Layout, features: Features, kept: Kept) -> list[sql.Composed]:
+    """The statements that replace the job that makes columns (TimescaleDB documentation: add_columnstore_policy)."""
+    if features.version < COLUMNS_SINCE:
+        return []
     table = sql.Literal(layout.table)
     after = say("INTERVAL {days}", days=sql.Literal(f"{kept.columns_after_days} days"))
-    if features.version >= (2, 18):
-        made = [
-            say("CALL remove_columnstore_policy({table}::regclass, if_exists => true)", table=table),
-            say("CALL add_columnstore_policy({table}::regclass, after => {after})", table=table, after=after),
-        ]
-    else:
-        made = [
-            say("SELECT remove_compression_policy({table}::regclass, if_exists => true)", table=table),
-            say("SELECT add_compression_policy({table}::regclass, {after})", table=table, after=after),
-        ]
+    return [
+        say("CALL remove_columnstore_policy({table}::regclass, if_exists => true)", table=table),
+        say("CALL add_columnstore_policy({table}::regclass, after => {after})", table=table, after=after),
+    ]
+
+
+def policies(layout: Layout, kept: Kept) -> list[sql.Composed]:
+    """The statements that replace the jobs that sum and drop (TimescaleDB documentation:
+    add_continuous_aggregate_policy, add_retention_policy).
+    """
+    made: list[sql.Composed] = []
     # A refresh over readings that are gone would take their sums with them: it ends a day before, or half of one.
     start = say("INTERVAL {hours}", hours=sql.Literal(f"{max(12, 24 * (kept.raw_days - 1))} hours"))
     for view, end, every, days in (
@@ -518,7 +536,9 @@ def failures(connection: Connection, features: Features) -> list[str]:
     except psycopg.Error as wrong:
         if not is_refusal(wrong):
             raise
-        return [f"TimescaleDB's jobs cannot be looked at: {told(wrong)}. Expected to read timescaledb_information.jobs"]
+        return [
+            f"TimescaleDB's jobs cannot be looked at: {reason(wrong)}. Expected to read timescaledb_information.jobs"
+        ]
     return [
         f"TimescaleDB's job {job} ({what}{' of ' + table if table else ''}) failed, {times} times so far: "
         f"{why or 'the server log says why'}. When it is mended: CALL run_job({job})"

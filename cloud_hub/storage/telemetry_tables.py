@@ -15,7 +15,7 @@ from psycopg import sql
 
 from cloud_hub.storage.packing import POSITIONS, SUMMED
 from cloud_hub.storage.pg_migrations import Migration
-from shared.logs import log, told
+from shared.logs import log
 
 MOST_LAYOUTS = 32
 """Tables are made at the word of agents: so many, and no more."""
@@ -31,6 +31,9 @@ MOST_DAYS = 1_500
 
 OLDEST_TIMESCALE = (2, 13)
 """The first release with `by_range`; older ones are left alone."""
+
+COLUMNS_SINCE = (2, 18, 1)
+"""Before it the columnstore took NaN for a number (timescaledb issue 6884); ours says that a sample lacks a channel."""
 
 NARROW = 0
 """The layout whose table is `readings`."""
@@ -199,7 +202,7 @@ def _made(connection: Connection, wanted: Layout, features: Features) -> Layout:
         except psycopg.Error as wrong:
             if not is_refusal(wrong):
                 raise
-            log("timescaledb_refused", table=way.table, error=told(wrong), then="made with less of it")
+            log("timescaledb_refused", table=way.table, error=reason(wrong), then="made with less of it")
     _make(connection, ways[-1], features)
     return ways[-1]
 
@@ -210,6 +213,11 @@ def is_refusal(wrong: psycopg.Error) -> bool:
     if state in ("53400", "55000"):  # TimescaleDB's own limits, and what it calls an object in the wrong state.
         return True
     return state is not None and state[:2] not in ("08", "40", "53", "55", "57", "58")
+
+
+def reason(wrong: psycopg.Error) -> str:
+    """What the database says of a statement of ours about tables and jobs, where nobody's data can stand."""
+    return f"{wrong.diag.message_primary or type(wrong).__name__} ({wrong.sqlstate})"
 
 
 def _make(connection: Connection, layout: Layout, features: Features) -> None:
@@ -260,16 +268,13 @@ def _columns(layout: Layout) -> list[sql.Composed]:
 
 
 def _columnstore(layout: Layout, features: Features) -> list[sql.Composed]:
-    """TimescaleDB documentation: ALTER TABLE (hypercore), since 2.18; before that ALTER TABLE (compression)."""
-    table, by = sql.Identifier(layout.table), sql.Literal("agent" if layout.number else "agent, channel")
-    if features.version >= (2, 18):
-        return [
-            say("ALTER TABLE {table} SET (timescaledb.enable_columnstore = true, timescaledb.segmentby = {by}, "
-                "timescaledb.orderby = 'at')", table=table, by=by)
-        ]  # fmt: skip
+    """TimescaleDB documentation: ALTER TABLE (hypercore)."""
+    if features.version < COLUMNS_SINCE:
+        return []
+    by = sql.Literal("agent" if layout.number else "agent, channel")
     return [
-        say("ALTER TABLE {table} SET (timescaledb.compress, timescaledb.compress_segmentby = {by}, "
-            "timescaledb.compress_orderby = 'at')", table=table, by=by)
+        say("ALTER TABLE {table} SET (timescaledb.enable_columnstore = true, timescaledb.segmentby = {by}, "
+            "timescaledb.orderby = 'at')", table=sql.Identifier(layout.table), by=by)
     ]  # fmt: skip
 
 
@@ -430,6 +435,12 @@ def features_of(connection: Connection, install: Callable[[], None] | None = Non
             "This TimescaleDB is built or set for the Apache licence alone (timescaledb.license = 'apache'): it has no "
             "columnstore, continuous aggregates and retention jobs. The hub keeps the sums and erases by itself; "
             "readings take several times the room."
+        ]
+    if version < COLUMNS_SINCE:
+        return Features(version, True), [
+            f"TimescaleDB {name} is older than {'.'.join(map(str, COLUMNS_SINCE))}, before which its columnstore took "
+            "NaN for a number: readings stay in rows and take several times the room. To mend it: ALTER EXTENSION "
+            "timescaledb UPDATE; tables made from then on have columns."
         ]
     return Features(version, True), []
 

@@ -88,7 +88,9 @@ class PostgresTelemetry:
         try:
             with self._open() as connection:
                 connection.execute("CREATE EXTENSION IF NOT EXISTS timescaledb")
-        except (psycopg.Error, StoreAway) as wrong:
+        except psycopg.Error as wrong:
+            log("timescaledb_not_installed", error=telemetry_tables.reason(wrong))
+        except StoreAway as wrong:
             log("timescaledb_not_installed", error=told(wrong))
 
     def _open(self) -> Bounded:
