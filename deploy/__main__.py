@@ -56,6 +56,9 @@ def doctor(
 
     from deploy.doctor import Look, agent, examined, exit_status, hub, machine
 
+    for kept in (settings and hub.kept_at(settings), agent_settings and agent.kept_at(agent_settings)):
+        if kept is not None:
+            machine.look_as_owner_of(kept)
     looks: list[Look] = []
     if settings is not None:
         looks += hub.looks(settings, backups)

@@ -13,7 +13,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from deploy.doctor import certificates
 from deploy.doctor.broker import broker
-from deploy.doctor.findings import Finding, Look, unseen, worth_a_look
+from deploy.doctor.findings import ASK_AS, Finding, Look, unseen, worth_a_look
 from deploy.doctor.machine import agent_looks, attempt, clock, disk, system_looks, versions
 
 if TYPE_CHECKING:
@@ -56,6 +56,17 @@ def looks(file: Path) -> list[Look]:
     ]
 
 
+def kept_at(file: Path) -> Path | None:
+    """What an agent of this settings file keeps for itself: its store; None when the file cannot be used."""
+    from edge_agent.settings import agent_settings
+    from shared.settings import SettingsWrong
+
+    try:
+        return Path(agent_settings(file).store)
+    except (SettingsWrong, OSError, ValueError):
+        return None
+
+
 def _store(path: Path) -> Iterator[Finding]:
     if not path.exists():
         yield worth_a_look(
@@ -68,7 +79,7 @@ def _store(path: Path) -> Iterator[Finding]:
             (whole,) = connection.execute("PRAGMA quick_check(1)").fetchone()
             rooms = [name for (name,) in connection.execute("SELECT name FROM sqlite_schema WHERE type = 'table'")]
     except PermissionError as wrong:
-        yield unseen("store", f"{path}: {wrong.strerror}", "ask as the agent's user: sudo -u waywarden …")
+        yield unseen("store", f"{path}: {wrong.strerror}", ASK_AS)
         return
     except (sqlite3.Error, OSError) as wrong:
         whole, rooms = str(wrong), []

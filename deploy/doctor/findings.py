@@ -10,6 +10,8 @@ from shared.logs import told
 LIMIT_S = 10.0
 """Longer than any look waits of its own accord; only a name server or a disk that hangs comes to it."""
 
+ASK_AS = "ask as whom it runs as: sudo -u waywarden waywarden doctor …"
+
 Severity = Literal["well", "worth a look", "wrong", "not seen"]
 
 
@@ -76,6 +78,8 @@ def _begun(look: Look) -> tuple[threading.Thread, list[Finding]]:
             # One by one: what was found before a look hangs is not lost with it.
             for finding in look.see():
                 found.append(finding)
+        except PermissionError as closed:
+            found.append(unseen(look.what, f"{closed.filename} may not be read by this user", ASK_AS))
         except Exception as wrong:  # noqa: BLE001 - a doctor who faints helps nobody.
             found.append(unseen(look.what, f"the look itself broke: {told(wrong)}", "report it, with this line"))
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from deploy.doctor import certificates
 from deploy.doctor.broker import LOOPBACK, broker
-from deploy.doctor.findings import Finding, Look, unseen, worth_a_look
+from deploy.doctor.findings import ASK_AS, Finding, Look, unseen, worth_a_look
 from deploy.doctor.machine import attempt, clock, disk, solver, system_looks, versions
 
 if TYPE_CHECKING:
@@ -51,6 +51,18 @@ def looks(file: Path, backups: Path | None = None) -> list[Look]:
         Look("HTTP", lambda: _door(settings)),
         *([Look("backups", lambda: _backups(backups))] if backups is not None else []),
     ]
+
+
+def kept_at(file: Path) -> Path | None:
+    """What a hub of this settings file keeps for itself: its key; None when the file cannot be used."""
+    from cloud_hub.channels import SecretMissing
+    from cloud_hub.settings import read_hub_settings
+    from shared.settings import SettingsWrong
+
+    try:
+        return Path(read_hub_settings(file).key_file)
+    except (SettingsWrong, SecretMissing, OSError, ValueError):
+        return None
 
 
 def _unreadable(file: Path, wrong: Exception) -> Finding:
@@ -94,7 +106,7 @@ def _key(settings: "HubSettings") -> Finding:
     except FileNotFoundError:
         return worth_a_look("hub's key", False, f"{path} is not there yet", "start the hub: it makes it")
     except OSError as wrong:
-        return unseen("hub's key", f"{path}: {wrong.strerror}", "ask as the hub's user: sudo -u waywarden …")
+        return unseen("hub's key", f"{path}: {wrong.strerror}", ASK_AS)
     return Finding("hub's key", not mode & 0o077, f"{path} is {mode:03o}", f"chmod 600 {path}")
 
 

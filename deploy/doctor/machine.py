@@ -64,6 +64,20 @@ def agent_looks() -> list[Look]:
     ]
 
 
+def look_as_owner_of(path: Path) -> None:
+    """As root, become the owner of a file for good: the database lets in whom the hub runs as, and what root can read
+    may be closed to them.
+    """
+    try:
+        owner = path.stat()
+    except OSError:
+        return
+    if os.geteuid() == 0 and owner.st_uid != 0:
+        os.setgroups([owner.st_gid])
+        os.setgid(owner.st_gid)
+        os.setuid(owner.st_uid)
+
+
 def attempt(what: str, see: Callable[[], str], mend: str) -> Look:
     """A look that is well when `see` returns what it found."""
 

@@ -1,5 +1,6 @@
 """Look at a hub's store, whatever it is, without making, migrating or writing anything."""
 
+import re
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import parse_qs, urlsplit
 
 from cloud_hub.storage import StoreAway, StoreUnknown, StoreUnreadable, file_of, is_postgres, shown_url
-from deploy.doctor.findings import Finding, unseen, worth_a_look
+from deploy.doctor.findings import ASK_AS, Finding, unseen, worth_a_look
 from deploy.doctor.machine import CLOCK_MEND, disk
 
 if TYPE_CHECKING:
@@ -154,7 +155,7 @@ def _timescale(connection: Connection) -> Iterator[Finding]:
     if features.version:
         yield Finding("TimescaleDB", True, ".".join(map(str, features.version)))
     for notice in notices:
-        found, _, mend = notice.partition(". To mend it, ")
+        found, mend = (*re.split(r"[.,;] To mend it[,:] ", notice, maxsplit=1), "")[:2]
         yield worth_a_look("TimescaleDB", False, found, mend or "docs/production.md, step 2, before the first readings")
     yield from job_failures(connection, features)
 
@@ -166,7 +167,8 @@ def job_failures(connection: Connection, features: "Features") -> Iterator[Findi
     failed = failures(connection, features)
     for one in failed:
         found, _, mend = one.partition(" When it is mended: ")
-        yield Finding("database's jobs", False, found, f"{mend}; -- once the cause is mended")
+        mend = f"{mend}; -- once the cause is mended" if mend else "look into the database server's log"
+        yield Finding("database's jobs", False, found, mend)
     if features.version and not failed:
         yield Finding("database's jobs", True, "none has failed")
 
@@ -259,7 +261,7 @@ def _file(house: _House) -> Iterator[Finding]:
                 rows = connection.execute(f"SELECT doc FROM room_dead_letters LIMIT {MOST_LETTERS}").fetchall()
                 yield _waiting([bytes(doc) for (doc,) in rows])
     except PermissionError as wrong:
-        yield unseen(house.what, f"{house.path}: {wrong.strerror}", "ask as the hub's user: sudo -u waywarden …")
+        yield unseen(house.what, f"{house.path}: {wrong.strerror}", ASK_AS)
     except (sqlite3.Error, OSError) as wrong:
         mend = f"waywarden restore FILE --store sqlite:///{house.path}, after moving this file away"
         yield Finding(house.what, False, f"{house.path} cannot be read: {wrong}", mend)

@@ -2,9 +2,11 @@
 
 import json
 import os
+import socket
 import sqlite3
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -203,14 +205,14 @@ def test_a_job_of_the_database_that_failed_is_wrong(fresh_database: Callable[[],
             "CREATE TABLE timescaledb_information.jobs (job_id int, proc_name text, hypertable_name text)",
             "CREATE TABLE timescaledb_information.job_stats (job_id int, last_run_status text, total_failures int8)",
             "CREATE TABLE timescaledb_information.job_errors (job_id int, start_time timestamptz, err_message text)",
-            "INSERT INTO timescaledb_information.jobs VALUES (7, 'policy_compression', 'readings_1')",
-            "INSERT INTO timescaledb_information.job_stats VALUES (7, 'Failed', 3)",
+            "INSERT INTO timescaledb_information.jobs VALUES (1007, 'policy_compression', 'readings_1')",
+            "INSERT INTO timescaledb_information.job_stats VALUES (1007, 'Failed', 3)",
         ):
             connection.execute(made)  # type: ignore[arg-type]  # Plain texts of this test.
         (failed,) = job_failures(connection, Features((2, 22, 0), True))
     assert failed.severity == "wrong"
-    assert "job 7" in failed.found
-    assert failed.mend.startswith("CALL run_job(7)")
+    assert "job 1007" in failed.found
+    assert failed.mend.startswith("CALL run_job(1007)")
 
 
 def test_files_are_read_and_not_touched_and_a_broken_one_is_wrong(tmp_path: Path) -> None:
@@ -298,6 +300,36 @@ def test_a_hub_that_runs_is_well_and_one_without_its_database_is_not(tmp_path: P
     assert status == 1
     assert {what for what, one in found.items() if one["severity"] == "wrong"} == {"store", "broker"}
     assert all(one["mend"] for one in found.values() if one["severity"] != "well")
+
+
+def test_nothing_that_takes_a_call_and_says_nothing_keeps_the_answer(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0), backlog=50) as silent:
+        port = silent.getsockname()[1]
+        file = tmp_path / "hub.toml"
+        file.write_text(
+            f'broker = "mqtt://127.0.0.1:{port}"\nstore = "postgresql://ww@127.0.0.1:{port}/ww"\nhttp_port = {port}\n'
+            f'key_file = "{tmp_path}/hub.key"\n{LEAST}'
+        )
+        begun_s = time.monotonic()
+        status, found = doctor("--settings", str(file))
+        assert (status, time.monotonic() - begun_s < 15) == (1, True)
+    assert {what for what, one in found.items() if one["severity"] == "wrong"} == {"store", "broker", "HTTP"}
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+def test_root_looks_with_the_eyes_of_whom_the_hub_runs_as() -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        folder.chmod(0o755)
+        file = folder / "hub.toml"
+        file.write_text(f'key_file = "{folder}/hub.key"\nstore = "sqlite:///{folder}/closed/hub.db"\n{LEAST}')
+        (folder / "hub.key").touch(0o600)
+        os.chown(folder / "hub.key", 65_534, 65_534)
+        (folder / "closed").mkdir(0o700)
+        (folder / "closed" / "hub.db").touch()
+        _, found = doctor("--settings", str(file))
+    assert found["store"]["severity"] == "not seen"
+    assert "sudo -u waywarden" in found["store"]["mend"]
 
 
 def test_an_agent_s_devices_store_and_broker_are_looked_at(tmp_path: Path, production: ProductionBroker) -> None:
