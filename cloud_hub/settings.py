@@ -329,9 +329,11 @@ def _locker_objections(locker: LockerSetting) -> list[str]:
 def vehicle_objections(vehicle: VehicleSetting, depots: list[str], day: str, zone: str) -> list[str]:
     """What is wrong with a vehicle, in words; empty when nothing is."""
     found = []
+    # A broker ends the connection of who speaks on a topic with a NUL in it: the hub's own, again and again.
     is_topic_level = 0 < len(vehicle.agent) <= 64 and not any(sign in vehicle.agent for sign in "/+#")
-    if not is_topic_level or vehicle.agent == "hub":
-        found.append(f"vehicle '{vehicle.agent[:64]}', expected a name of 1 to 64 characters without / + #, not 'hub'")
+    if not is_topic_level or not vehicle.agent.isprintable() or vehicle.agent == "hub":
+        name = ascii(vehicle.agent[:64])
+        found.append(f"vehicle {name}, expected a name of 1 to 64 printed characters without / + #, not 'hub'")
     if vehicle.depot not in depots:
         found.append(f"vehicle '{vehicle.agent}' loads at '{vehicle.depot}', expected one of {', '.join(depots)}")
     if vehicle.capacity_litres <= 0:
