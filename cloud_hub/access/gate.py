@@ -30,6 +30,13 @@ VAIN = frozenset({400, 401, 403, 404, 410})
 """Answers to a link, a token or a key that opened nothing."""
 
 SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
+KEPT_BY_NOBODY = (
+    (b"cache-control", b"no-store"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+)
+"""Headers of everything one must be somebody to see (OWASP Secure Headers)."""
+
 NOWHERE = Rule("known", for_partners=True)
 WISHES = ("POST /t/{token}", "POST /t/{token}/stop")
 
@@ -173,6 +180,8 @@ class Gate:
                     self._access.refused.labels("link_or_token").inc()
                 if caller is not None and asked.rule.about:
                     self._note(asked, caller, status)
+                if asked.rule.need != "nobody":
+                    message = _for_the_caller_alone(message)
             await send(message)
 
         return watched
@@ -196,6 +205,14 @@ class Gate:
                 )
         # Nothing is there. Who is known is told so by the application; who is not learns nothing of what is.
         return Asked("", NOWHERE, {}, headers, address, scope["method"], target)
+
+
+def _for_the_caller_alone(start: Message) -> Message:
+    """The answer's beginning: nobody is to keep it, frame it or guess what it is, unless it says otherwise."""
+    headers = list(start.get("headers", ()))
+    said = {name.lower() for name, _ in headers}
+    headers += [header for header in KEPT_BY_NOBODY if header[0] not in said]
+    return {**start, "headers": headers}
 
 
 def path_of(route: BaseRoute) -> str:

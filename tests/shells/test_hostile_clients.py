@@ -229,3 +229,23 @@ def test_a_customer_cannot_break_the_hub_by_what_they_say(house: House) -> None:
         assert shown.status_code < 500
         assert "<script>alert" not in shown.text
     assert as_json(NAMES)
+
+
+# What an answer says of itself, and names that would hurt.
+
+
+def test_what_is_for_one_caller_is_kept_framed_and_guessed_by_nobody(house: House) -> None:
+    admin = house.as_role("admin")
+    for path in ("/", "/api/orders", "/api/orders/A-000", "/api/fleet", "/depots/north", "/api/me", "/api/nothing"):
+        said = admin.get(path).headers
+        assert said["cache-control"] == "no-store"
+        assert said["x-content-type-options"] == "nosniff"
+        assert said["x-frame-options"] == "DENY"
+    assert "script-src" not in admin.get("/").headers["content-security-policy"]
+    assert "cache-control" not in house.client().get("/static-offline-docs/swagger-ui.css").headers
+
+
+@pytest.mark.parametrize("name", ["+", "#", "hub", "a\0b", "a\nb", "\u202e", "x" * 65])
+def test_no_vehicle_has_a_name_that_a_broker_would_end_the_hubs_connection_for(house: House, name: str) -> None:
+    day = {"depot": "north", "shift_from": "08:00", "shift_to": "16:30"}
+    assert house.as_role("operator").put(f"/api/vehicles/{quote(name)}", json=day).status_code == 422
