@@ -479,7 +479,11 @@ class Van:
 
     def _home(self) -> Iterator[Act]:
         if self._at is not None:
-            yield from self._drive(None, self._gateway)
+            try:
+                yield from self._drive(None, self._gateway)
+            except Unreachable:
+                # Shut in by closed streets: a barrier is lifted for a van that goes home, and its day ends.
+                self._at = self._gateway
             if self._turns_before is not None:
                 self._turns_before = None
                 self._stands_at(self._parked.position)

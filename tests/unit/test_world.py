@@ -8,7 +8,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from firmware_sim import pictures
@@ -247,6 +247,7 @@ def test_a_closed_street_is_found_when_the_van_stands_before_it() -> None:
 
 @settings(max_examples=10, deadline=None)
 @given(st.integers(0, 500))
+@example(14)  # Shut in on its way home: no open street led to the gateway.
 def test_whatever_streets_close_every_stop_is_served_or_attempted(seed: int) -> None:
     world = fresh_world()
     ways = sorted(set(town().edge_way.tolist()))
