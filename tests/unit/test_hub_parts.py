@@ -64,7 +64,8 @@ def test_a_need_under_way_asks_for_no_wake() -> None:
 
 
 def test_a_need_nobody_has_any_more_wakes_nobody() -> None:
-    # Simulation seed 35: leg times failed, the streets changed, and the hub took 900,000 steps for a need by its old name.
+    # Simulation seed 35: leg times failed, the streets changed, and the hub took 900,000 steps for a need that had
+    # another name by then.
     attempts = Attempts()
     attempts.fail("legs/van-1/1.0/2", 0)
     assert attempts.next_at_ms(0) is not None
