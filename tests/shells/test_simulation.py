@@ -31,15 +31,6 @@ CATCHING = {
 }
 """Where a fault was caught first, so that it need not be looked for; a seed is another day once the code is another."""
 AFTER = range(1, 120)
-RARE = {
-    "a commit in two halves",
-    "forgetting leaves what waits in the outbox",
-    "a breach is told and not called one",
-    "a plan is taken for vans that have left",
-}
-"""No promise has seen these in forty seeds: too rare for the short part, and open work for the world or its checkers."""
-COMMON = [fault for fault in planted.FAULTS if fault.name not in RARE]
-
 
 @pytest.fixture
 def stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
@@ -55,7 +46,7 @@ def test_every_promise_holds_on_this_day(seed: int, stage: Stage) -> None:
     stage.universe(seed).run()
 
 
-@pytest.mark.parametrize("fault", COMMON, ids=lambda fault: fault.name)
+@pytest.mark.parametrize("fault", planted.FAULTS, ids=lambda fault: fault.name)
 def test_a_planted_fault_is_caught(fault: planted.Fault, stage: Stage) -> None:
     known = CATCHING.get(fault.name, 1)
     caught = planted.hunt(stage, fault, [known, *(seed for seed in AFTER if seed != known)], 1)

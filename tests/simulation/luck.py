@@ -44,7 +44,11 @@ class Luck:
 
 @dataclass(frozen=True, slots=True)
 class Weather:
-    """How bad one day is. Shares are of messages, jobs or attempts; the other numbers count what happens in the day."""
+    """How bad one day is. Shares are of messages, jobs or attempts; the other numbers count what happens in the day.
+
+    With `plans_late` vans leave while their plan is sought anew; on a tight day the slots sold end before the vans can
+    come; `forgets_away` people are forgotten whose van is out of reach.
+    """
 
     loses: float
     repeats: float
@@ -64,6 +68,10 @@ class Weather:
     fills: int
     outbox_bytes: int
     forgets_time: float
+    plans_late: float
+    is_tight_day: bool
+    forgets_away: int
+    garbage: int
 
     @classmethod
     def drawn(cls, luck: Luck) -> "Weather":
@@ -89,4 +97,8 @@ class Weather:
             fills=luck.between(0, round(severity)),
             outbox_bytes=luck.pick((5_000_000, 5_000_000, 10_000, 3_000)),
             forgets_time=luck.pick((0.0, 0.0, 0.6)) * min(1.0, severity),
+            plans_late=luck.pick((0.0, 0.0, 0.8)),
+            is_tight_day=luck.chance(0.35),
+            forgets_away=luck.pick((0, 0, 1, 2)),
+            garbage=luck.pick((0, 0, 3, 10)),
         )

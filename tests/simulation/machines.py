@@ -14,7 +14,7 @@ import msgspec
 from nacl.signing import SigningKey
 
 from cloud_hub.door import Door as HubDoor
-from cloud_hub.events import NoticeDelivered, NoticeFailed, NoticeWanted
+from cloud_hub.events import NoticeDelivered, NoticeFailed, NoticeWanted, PlanWanted
 from cloud_hub.hub import HubCore, HubIdentity
 from cloud_hub.storage import Fenced
 from cloud_hub.storage.embedded_telemetry import EmbeddedTelemetry
@@ -35,7 +35,7 @@ from shared.work import AgentId
 from tests.simulation.clockwork import Clockwork
 from tests.simulation.disks import Acting, AgentStore, Disk, HubStoreOnDisk, Kept, PlugPulled, Room, name_boot
 from tests.simulation.luck import Luck, Weather
-from tests.simulation.town import REGION, RISES_MS
+from tests.simulation.town import MINUTE_MS, REGION, RISES_MS
 from tests.simulation.wires import Letter, Line, Wires
 
 MOST_EVENTS = 256
@@ -278,7 +278,7 @@ class Machine:
         life = self.life
         luck, weather = self.luck, self.weather
         takes_ms = luck.between(1, 80)
-        if not self.is_fair and luck.chance(weather.jobs_late):
+        if not self.is_fair and luck.chance(self._is_late(job)):
             takes_ms = luck.between(1_000, 150_000)
         fails = not self.is_fair and luck.chance(weather.jobs_fail)
 
@@ -289,6 +289,10 @@ class Machine:
             self.post(JobFailed(job, "bad luck") if fails else self._do(job))
 
         self.clock.after(takes_ms, done)
+
+    def _is_late(self, job: Job) -> float:
+        """How likely a job takes minutes."""
+        return self.weather.jobs_late
 
     def _die(self, image: Path | None) -> None:
         self.eyes.trace(f"{self.name} dies")
@@ -334,6 +338,8 @@ class AgentMachine(Machine):
         self.room = Room()
         self.behind_ms: int | None = None
         """How far the clock is behind while nobody knows the time; None when it is known."""
+        self.never_known_ms = 0
+        """How long the machine was off after lives that never knew the time: by so much such a life is dated wrong."""
         self._do_job = do_job
         self._verifier = Verifier(hub_key)
 
@@ -355,12 +361,15 @@ class AgentMachine(Machine):
 
     def _lose_time(self) -> None:
         """A board without a battery clock goes on from the last instant its store remembers."""
-        self.behind_ms = None
+        former_ms, self.behind_ms = self.behind_ms, None
         if self.is_fair or not self.luck.chance(self.weather.forgets_time):
+            self.never_known_ms += former_ms or 0
             return
         kept = self.store.saved().get("agent", {}).get("clock")
         last_ms = RISES_MS - 86_400_000 if kept is None else msgspec.json.decode(kept, type=ClockKept).last_ms
         self.behind_ms = max(0, self.clock.now_ms - last_ms - 1)
+        if former_ms is not None:
+            self.never_known_ms += self.behind_ms - former_ms
         life = self.life
         if self.luck.chance(0.5):
             finds_ms = self.luck.between(1_000, 900_000)
@@ -403,6 +412,8 @@ class AgentMachine(Machine):
 
         self._line = self.wires.line(self.name, topics.heard_by_agent(REGION, self.agent), hear, will)
         self._line.open()
+        if self.behind_ms is not None and self.luck.chance(0.4):
+            self._line.cut("both", 10 * MINUTE_MS)  # Nobody tells the time: the driver works on.
         if self.store.is_tight:
             self.post(RoomChanged(is_tight=True))
 
@@ -501,6 +512,9 @@ class HubMachine(Machine):
 
     def _sign(self, envelope: Envelope) -> str | None:
         return self._signer.sign(envelope.topic, envelope.payload) if envelope.is_signed else None
+
+    def _is_late(self, job: Job) -> float:
+        return max(self.weather.jobs_late, self.weather.plans_late if isinstance(job, PlanWanted) else 0.0)
 
     def _do(self, job: Job) -> Any:
         return self._send_notice(job) if isinstance(job, NoticeWanted) else self._do_job(job)

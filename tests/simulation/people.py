@@ -89,11 +89,13 @@ class Driver:
         self._strays = self._luck.pick((0.0, 0.1, 0.4))
         self._refuses = self._luck.pick((0.0, 0.2, 0.6))
         self._tells_time = self._luck.chance(0.5)
+        self.begins_ms = DEPARTS_MS + self._luck.between(-10, 10) * MINUTE_MS
+        """When the shift is to begin."""
         self._ends_early = self._luck.chance(0.2)
 
     def rise(self) -> None:
         """Come to work."""
-        self._clock.at(DEPARTS_MS + self._luck.between(-10, 10) * MINUTE_MS, self._begin)
+        self._clock.at(self.begins_ms, self._begin)
         self._clock.at(DEPARTS_MS - 12 * MINUTE_MS, self._fix)
 
     def stop(self) -> None:
@@ -377,6 +379,15 @@ class Townspeople:
                 opens = EpochMs(slot.opens_ms + luck.between(0, 40) * MINUTE_MS)
                 self.insist(WindowAsked(home.order.order_id, TimeWindow(opens, slot.closes_ms), "Dora Dispatcher"))
 
+    def wish_and_be_forgotten(self, home: Household, luck: Luck) -> None:
+        """Something is wished that the van must know, and then somebody wants to be forgotten."""
+        if self._is_done:
+            return
+        word = home.secrets[0]
+        if luck.chance(0.7):
+            self.insist(sayings.WishSaid(home.order.order_id, sayings.SafePlace(f"behind the {word}", True)))
+        self._clock.after(luck.between(10, 120) * 1_000, lambda: self._forget_home(home))
+
     def _opt_out(self, luck: Luck) -> None:
         if not self._is_done:
             self.insist(OptOutSaid(luck.pick(self._homes).order.order_id, is_out=luck.chance(0.7)))
@@ -384,8 +395,9 @@ class Townspeople:
     def _forget(self, luck: Luck) -> None:
         if self._is_done:
             return
-        home = luck.pick(self._homes)
+        self._forget_home(luck.pick(self._homes))
 
+    def _forget_home(self, home: Household) -> None:
         def heard(answer: Answer) -> None:
             if answer.is_done:
                 self._forgot(home)

@@ -15,11 +15,11 @@ import numpy as np
 
 import edge_agent.agent
 import edge_agent.memory
-from cloud_hub import attempts, customers, dayplan, forgetting, mailbag, memory, post
+from cloud_hub import attempts, customers, dayplan, forgetting, mailbag, memory, post, promises
 from cloud_hub import telemetry as lane
 from cloud_hub.books import Book
 from cloud_hub.storage import Taken, embedded, embedded_telemetry
-from edge_agent import answers, chain, commands, dating, navigator, outbox, proofs, telemetry, uplink
+from edge_agent import answers, chain, commands, dating, navigator, outbox, proofs, store, telemetry, uplink
 from edge_agent import round as agent_round
 from shared import steps, streams
 from shared.ledger import FIRST_LINK
@@ -98,15 +98,19 @@ def _ack_first() -> Sequence[Patch]:
 
 @fault("a commit in two halves")
 def _two_halves() -> Sequence[Patch]:
-    real = embedded.EmbeddedStore.commit
+    def halved(real: Any) -> Any:
+        def commit(self: Any, rows: Sequence[Row]) -> None:
+            middle = len(rows) // 2
+            if middle:
+                real(self, rows[:middle])
+            real(self, rows[middle:])
 
-    def commit(self: Any, rows: Sequence[Row]) -> None:
-        middle = len(rows) // 2
-        if middle:
-            real(self, rows[:middle])
-        real(self, rows[middle:])
+        return commit
 
-    return [(embedded.EmbeddedStore, "commit", commit)]
+    return [
+        (embedded.EmbeddedStore, "commit", halved(embedded.EmbeddedStore.commit)),
+        (store.SqliteStore, "commit", halved(store.SqliteStore.commit)),
+    ]
 
 
 @fault("the fence is not checked")
@@ -509,6 +513,11 @@ def _date_kept() -> Sequence[Patch]:
     return [(dating.Dating, "numbered", lambda self, numbered: numbered)]
 
 
+@fault("visits keep the date of a clock that was wrong")
+def _visit_shift() -> Sequence[Patch]:
+    return [(dating.Dating, "visit", lambda self, visit: visit)]
+
+
 @fault("a notice is sent before it is kept")
 def _notice_first() -> Sequence[Patch]:
     real = mailbag.Mailbag._put
@@ -552,8 +561,6 @@ def _forget_vans() -> Sequence[Patch]:
 
 @fault("forgetting leaves the store's log")
 def _forget_log() -> Sequence[Patch]:
-    from edge_agent import store
-
     return [(store, "FORGOTTEN", "nobody")]
 
 
@@ -564,8 +571,6 @@ def _forget_archives() -> Sequence[Patch]:
 
 @fault("a breach is told and not called one")
 def _no_breach() -> Sequence[Patch]:
-    from cloud_hub import promises
-
     real = promises.told_again
 
     def told_again(promise: Any, told: Any, kind: Any, *others: Any) -> Any:

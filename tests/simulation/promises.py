@@ -253,9 +253,6 @@ class EventsOnceInOrder(Promise):
                 self.breaks(f"{name} said {events} events, the hub acted on {record.events_taken}")
 
 
-UNDATED_MS = 20 * 60_000
-
-
 class VisitsOnce(Promise):
     """Every visit a driver was told is recorded is at the hub, once, with the same outcome and at the right time."""
 
@@ -271,8 +268,6 @@ class VisitsOnce(Promise):
                 self.breaks(f"{van} recorded {said.stop_id} as {former}, then as {said.outcome.value}")
             self._recorded[van, said.stop_id] = said.outcome.value
             spoken_ms = self.facts.said_ms.get(key, self.facts.now_ms())
-            if getattr(self.facts.agents[AgentId(van)], "behind_ms", None) is not None:
-                spoken_ms -= UNDATED_MS  # How long a machine was off whose clock was lost nobody knows.
             self._when.setdefault((van, said.stop_id), (spoken_ms, self.facts.now_ms()))
 
     def ended(self, universe: "Universe") -> None:
@@ -291,8 +286,10 @@ class VisitsOnce(Promise):
             if buried:
                 continue  # Another van has it by the books: whose visit counts a person has to say.
             first_ms, last_ms = self._when[van, stop_id]
+            # How long a machine was off between two lives that did not know the time nobody can find out.
+            unknown_ms = universe.agents[AgentId(van)].never_known_ms
             for visit in same:
-                if not first_ms <= visit.left_ms <= max(last_ms, first_ms + 2 * UNDATED_MS * (first_ms < last_ms)):
+                if not first_ms - unknown_ms <= visit.left_ms <= last_ms + unknown_ms:
                     self.breaks(f"{van} left {stop_id} at {first_ms} to {last_ms}, the hub has {visit.left_ms}")
         for stop_id, record in sorted(records.items()):
             if len(record.visits) != len({visit.arrived_ms for visit in record.visits}):
@@ -578,6 +575,28 @@ class ForgottenNowhere(Promise):
     """Who is forgotten is nowhere: not in a row, not in a log, not in a free page of any disk; in a van, once it has
     left the door.
     """
+
+    def __init__(self, facts: Facts) -> None:
+        super().__init__(facts)
+        self._gone: set[str] = set()
+
+    def committed(self, machine: Any, rows: Sequence[Row]) -> None:
+        if machine.name in self.facts.agents:
+            return
+        for row in rows:
+            if row.room == "orders" and row.value is not None and b'"is_forgotten":true' in row.value:
+                self._gone_at_once(machine, row.key)
+
+    def _gone_at_once(self, hub: Any, order_id: str) -> None:
+        """The commit that forgets leaves nothing at the hub: not even what waits to be said."""
+        if order_id in self._gone:
+            return
+        self._gone.add(order_id)
+        secrets = [secret for home in self.facts.homes if home.order.order_id == order_id for secret in home.secrets]
+        for room, docs in sorted(hub.kept.rooms.items()):
+            for key, doc in docs.items():
+                if any(secret.encode() in doc for secret in secrets):
+                    self.breaks(f"{order_id} is forgotten and still in {hub.name}'s {room}/{key}: {doc[:300]!r}")
 
     def ended(self, universe: "Universe") -> None:
         orders = {

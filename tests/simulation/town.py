@@ -1,5 +1,6 @@
 """A small town: who waits for what, which vans there are, and slow work done by straight lines and counted looks."""
 
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -63,15 +64,21 @@ class Household:
     secrets: tuple[str, ...]
 
 
-def households(luck: Luck, seed: int, count: int) -> list[Household]:
+SLOTS = ((7, 11), (7, 10), (8, 10), (7, 9))
+TIGHT_SLOTS = ((7, 7.45), (7, 7.6), (7.3, 7.75), (7, 10))
+"""Hours of the day: the tight ones end while the vans are on the road."""
+
+
+def households(luck: Luck, seed: int, count: int, is_tight_day: bool = False) -> list[Household]:
     """Who waits for what on this day."""
-    return [_household(luck.of("household", number), seed, number) for number in range(1, count + 1)]
+    slots = TIGHT_SLOTS if is_tight_day else SLOTS
+    return [_household(luck.of("household", number), seed, number, slots) for number in range(1, count + 1)]
 
 
-def _household(luck: Luck, seed: int, number: int) -> Household:
+def _household(luck: Luck, seed: int, number: int, slots: Sequence[tuple[float, float]]) -> Household:
     word = f"zq{seed}h{number}q"
     where = place(luck.share(-900, 900), luck.share(-900, 900))
-    opens, closes = luck.pick(((7, 11), (7, 10), (8, 10), (7, 9)))
+    opens, closes = luck.pick(slots)
     slot = TimeWindow(at(opens), at(closes))
     service: Service = luck.pick(("hand_over", "hand_over", "hand_over", "signature", "leave_safe", "collection"))
     parcels = tuple(Parcel(f"WW:S{seed}-{number}/{k + 1}", litres=4.0) for k in range(luck.between(1, 2)))
@@ -127,9 +134,12 @@ def legs_between(stops: Sequence[Stop], closed: Sequence[int], roads_version: in
 
 
 def plan(job: PlanWanted) -> Planned:
-    """Deal the stops out by the end of their windows, and drive each hand to the nearest next."""
+    """Deal the stops out by the end of their windows, each time from another van on, and drive each hand to the nearest
+    next.
+    """
     hands: list[list[Stop]] = [[] for _ in job.vehicles]
-    for number, stop in enumerate(sorted(job.stops, key=lambda stop: (stop.slot.closes_ms, stop.stop_id))):
+    ordered = sorted(job.stops, key=lambda stop: (stop.slot.closes_ms, stop.stop_id))
+    for number, stop in enumerate(ordered, zlib.crc32(job.need.encode())):
         hands[number % len(hands)].append(stop)
     routes, cost_s = [], 0
     for vehicle, hand in zip(job.vehicles, hands, strict=True):

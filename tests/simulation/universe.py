@@ -12,11 +12,12 @@ import msgspec
 from nacl.signing import SigningKey
 
 from cloud_hub.events import DayPlanAsked, DepotsSaid, NoticeWanted, OrdersHanded, VehiclesSaid
-from cloud_hub.fleet import AgentRecord, Closures
+from cloud_hub.fleet import AgentRecord, Closures, StopRecord
 from cloud_hub.hub import HubIdentity
 from cloud_hub.notice_rules import NoticeRule
 from edge_agent import telemetry
 from edge_agent.dialogue import Said
+from shared import topics
 from shared.signing import Signer
 from shared.steps import Consequences, Envelope, Row
 from shared.work import AgentId, Stop
@@ -39,9 +40,9 @@ LAST_LINES = 40
 SAMPLES_IN_A_BATCH = 12
 
 AGENT_POINTS = ("idle", "decided", "committing", "committing", "committing", "committed", "sent", "spoken")
-MOST_STATEMENTS = 24
-"""A commit has some ten to thirty statements: the plug is pulled before any of them."""
-HUB_POINTS = (*AGENT_POINTS, "lane decided", "lane sent")
+ANY_STATEMENT = 1_000_000
+"""The plug is pulled before any statement of a commit, however many those are."""
+HUB_POINTS = (*AGENT_POINTS, "committing", "lane decided", "lane sent")
 
 
 class Universe:
@@ -64,10 +65,12 @@ class Universe:
         self.wires = Wires(self.clock, luck, self.weather)
         self._digest = hashlib.sha256()
         self._lines: deque[str] = deque(maxlen=None if keep_lines else LAST_LINES)
+        self._said_on: dict[str, bytes] = {}
+        """What was last said on each topic: half of it is what nobody can read."""
         self.facts = Facts(seed)
         self.facts.now_ms = lambda: self.clock.now_ms
         self.promises = [promise(self.facts) for promise in promises]
-        self.homes = town.households(luck, seed, luck.of("town").between(8, 15))
+        self.homes = town.households(luck, seed, luck.of("town").between(8, 15), self.weather.is_tight_day)
         self.facts.homes = self.homes
         names = [AgentId(f"van-{number + 1}") for number in range(luck.of("town", "vans").between(2, 3))]
         key = SigningKey(hashlib.sha256(f"hub {seed}".encode()).digest())
@@ -142,12 +145,12 @@ class Universe:
         for number in range(weather.plugs):
             own = self.luck.of("plug", number)
             name, point = own.pick(tuple(self.agents)), own.pick(AGENT_POINTS)
-            times = own.between(1, MOST_STATEMENTS if point == "committing" else 6)
+            times = own.between(1, ANY_STATEMENT if point == "committing" else 6)
             self.clock.at(own.between(begins, ends), lambda n=name, p=point, t=times: self.agents[n].pull(p, t))  # type: ignore[misc]
         for number in range(weather.hub_plugs):
             own = self.luck.of("hub plug", number)
             point = own.pick(HUB_POINTS)
-            times = own.between(1, MOST_STATEMENTS if point == "committing" else 8)
+            times = own.between(1, ANY_STATEMENT if point == "committing" else 8)
             at_ms = own.between(begins, ends)
             if own.chance(0.4):
                 # Dies in the middle of many words, and says them again at once: old and new overtake each other.
@@ -177,6 +180,41 @@ class Universe:
             own = self.luck.of("takeover", number)
             wakes_ms = own.pick((100, 5_000, 120_000))
             self.clock.at(own.between(begins, ends), lambda w=wakes_ms: self._take_over(w))  # type: ignore[misc]
+
+        for number in range(weather.garbage):
+            own = self.luck.of("garbage", number)
+            name, kind = own.pick(tuple(self.agents)), own.pick(("events", "objects", "telemetry", "presence"))
+            topic = own.pick((topics.up(town.REGION, name, kind), topics.down(town.REGION, name, "commands"),
+                              topics.down(town.REGION, name, "acks"), topics.hub_presence(town.REGION)))  # fmt: skip
+            self.clock.at(own.between(begins, ends), lambda t=topic, o=own: self._garble(t, o))  # type: ignore[misc]
+        if weather.plans_late:
+            for driver in self.drivers:
+                asked_ms = driver.begins_ms - self.luck.of("leaving", driver.begins_ms).between(500, 20_000)
+                asked = DayPlanAsked(DAY, "Dora Dispatcher")
+                self.clock.at(asked_ms, lambda asked=asked: self.people.insist(asked))  # type: ignore[misc]
+        for number in range(weather.forgets_away):
+            own = self.luck.of("forgets away", number)
+            # Either the van has not even heard its first plan, or it is on the road.
+            at_ms = own.between(*own.pick(((RISES_MS + 10, RISES_MS + 5_000), (DEPARTS_MS, ends))))
+            name = own.pick(tuple(self.agents))
+            self.clock.at(at_ms, lambda n=name, o=own: self._forget_away(n, o))  # type: ignore[misc]
+
+    def _garble(self, topic: str, luck: Luck) -> None:
+        said = self._said_on.get(topic, b"")[: luck.between(1, 400)]
+        self.wires.garble(topic, luck.pick((b"", b"{}", b"\xff\x00\x93", b'{"sender":"van-1"}', said[:-1])))
+
+    def _forget_away(self, name: AgentId, luck: Luck) -> None:
+        """A van is out of reach for a quarter of an hour; meanwhile somebody it has on its list is forgotten."""
+        self._cut(name, "both", 15 * MINUTE_MS)
+        self.clock.after(luck.between(20, 300) * 1_000, lambda: self._forget_one_of(name, luck))
+
+    def _forget_one_of(self, name: AgentId, luck: Luck) -> None:
+        stops = self._hub_kept.room("stops").values()
+        records = [msgspec.json.decode(doc, type=StopRecord) for doc in stops]
+        theirs = {record.stop_id for record in records if record.agent == name and record.state != "done"}
+        homes = [home for home in self.homes if home.order.stop is not None and home.order.stop.stop_id in theirs]
+        if homes:
+            self.people.wish_and_be_forgotten(luck.pick(homes), luck)
 
     def _machine(self, name: str) -> Machine:
         return self.hub if name == "hub" else self.agents[AgentId(name)]
@@ -345,6 +383,7 @@ class Universe:
 
     def leaving(self, machine: Machine, envelope: Envelope) -> None:
         """This is about to be said."""
+        self._said_on[envelope.topic] = envelope.payload
         is_drawn = envelope.topic.endswith("/ingest")  # Names a life at random; nobody acts on the name.
         self.trace(f"{machine.name} says {_words(envelope)}", b"" if is_drawn else envelope.payload)
         for promise in self.promises:

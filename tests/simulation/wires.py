@@ -69,6 +69,11 @@ class Wires:
             if line.name == name and not self._is_fair:
                 line.cut(direction, for_ms)
 
+    def garble(self, topic: str, payload: bytes) -> None:
+        """Something nobody understands, or half of what somebody said, is published here."""
+        if not self._is_fair:
+            self.take(Letter(Envelope(topic, payload), None))
+
     def fall(self, away_ms: int) -> None:
         """The broker dies and comes back; unless it remembers, what was retained is forgotten."""
         if self._is_fair:
