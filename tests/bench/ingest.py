@@ -41,6 +41,7 @@ from shared.work import AgentId
 from tests.bench import ingest_writer
 from tests.bench.fleet import BEGINS_MS, NARROW, SAMPLES, VAN
 from tests.postgres import PostgresServer
+from tests.processes import cpu_s, rss_mb, with_children
 
 OFFERED = 30_000
 """Samples a second at which latency is measured."""
@@ -218,35 +219,6 @@ class Generator:
                 self._changed.notify_all()
         with self._changed:
             self._changed.notify_all()
-
-
-# What it costs.
-
-
-def cpu_s(pids: Sequence[int]) -> float:
-    """Processor seconds of processes and all below them, ended children included when they were waited for."""
-    ticks = 0
-    for pid in with_children(pids):
-        try:
-            fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        except OSError:
-            continue
-        ticks += int(fields[11]) + int(fields[12])
-    return ticks / os.sysconf("SC_CLK_TCK")
-
-
-def with_children(pids: Sequence[int]) -> list[int]:
-    """These processes and all below them."""
-    found = list(pids)
-    for pid in found:
-        for task in Path(f"/proc/{pid}/task").glob("*/children"):
-            found += [int(one) for one in task.read_text().split() if int(one) not in found]
-    return found
-
-
-def rss_mb(pid: int) -> float:
-    """Megabytes resident of one process."""
-    return int(Path(f"/proc/{pid}/status").read_text().split("VmRSS:")[1].split()[0]) / 1024
 
 
 # The rounds.
