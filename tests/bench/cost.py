@@ -32,6 +32,7 @@ from tests.bench.card import measure_card
 from tests.bench.fleet_day import HOUR_MS, Copies, RecordedDay, record
 from tests.bench.fleet_load import Load, Meter
 from tests.bench.mobile_data import van_day
+from tests.brokers import start_broker
 from tests.chaos.database import Database
 from tests.processes import cpu_s, rss_mb
 from tests.universe.town import ZONE, Town
@@ -55,7 +56,7 @@ class Setup:
         self.broker_port, self.http_port = free_ports(2)
         self.clock = Clock.starting(day.hour.from_ms, SPEED)
         self.stack = Stack(folder / "logs", {SETTING: self.clock.setting()})
-        self._broker(broker)
+        start_broker(self.stack, broker, self.folder, self.broker_port)
         settings = folder / "hub.toml"
         settings.write_text(self._settings(day) + "[access]\nopen_on_loopback = true\n")
         self.stack.start("hub", "cloud_hub", "run", "--settings", str(settings))
@@ -90,15 +91,6 @@ class Setup:
             store.commit(rows[begin : begin + ROWS_AT_ONCE])
         store.close()
         telemetry.close()
-
-    def _broker(self, broker: str) -> None:
-        if broker == "embedded":
-            self.stack.start("broker", "deploy.broker", "--port", str(self.broker_port))
-        else:
-            configuration = self.folder / "mosquitto.conf"
-            configuration.write_text(f"listener {self.broker_port} 127.0.0.1\nallow_anonymous true\n")
-            self.stack.start_program("broker", "mosquitto", "-c", str(configuration))
-        self.stack.wait_for_port("broker", self.broker_port)
 
     def _settings(self, day: RecordedDay) -> str:
         depot = day.town.depot

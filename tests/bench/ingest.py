@@ -14,7 +14,6 @@ import argparse
 import json
 import os
 import platform
-import shutil
 import statistics
 import subprocess
 import sys
@@ -40,6 +39,7 @@ from shared.steps import Row
 from shared.work import AgentId
 from tests.bench import ingest_writer
 from tests.bench.fleet import BEGINS_MS, NARROW, SAMPLES, VAN
+from tests.brokers import start_broker
 from tests.postgres import PostgresServer
 from tests.processes import cpu_s, rss_mb, with_children
 
@@ -54,16 +54,6 @@ MANY_AGENTS = 1_000
 HOUR_MS = 3_600_000
 APART_MS = 4 * 86_400_000
 """Between the instants of one round's samples and the next one's, so that every sample of all rounds is another."""
-
-MOSQUITTO = """listener {port} 127.0.0.1
-allow_anonymous true
-persistence false
-max_connections -1
-set_tcp_nodelay true
-max_inflight_messages 256
-max_queued_messages 10000
-"""
-"""Limits as in deploy/mosquitto; without TLS, which the embedded broker has not either."""
 
 
 class Round(NamedTuple):
@@ -451,13 +441,7 @@ def opened(asked: argparse.Namespace, folder: Path) -> Iterator[tuple[Machine, i
         if broker in ("embedded", "mosquitto"):
             (port,) = free_ports(1)
             broker = f"mqtt://127.0.0.1:{port}"
-            if asked.broker == "embedded":
-                stack.start("broker", "deploy.broker", "--port", str(port))
-            else:
-                program = shutil.which("mosquitto") or "/usr/sbin/mosquitto"
-                (folder / "mosquitto.conf").write_text(MOSQUITTO.format(port=port))
-                stack.start_program("broker", program, "-c", str(folder / "mosquitto.conf"))
-            stack.wait_for_port("broker", port)
+            start_broker(stack, asked.broker, folder, port)
         store, database = asked.store, None
         if store == "embedded":
             store = f"sqlite:///{folder / 'hub.db'}"

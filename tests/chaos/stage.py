@@ -2,7 +2,6 @@
 
 import os
 import random
-import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +19,7 @@ from deploy import cable as cables
 from deploy.stack import Stack, free_ports
 from shared.clock import SETTING, Clock
 from shared.signing import Signer
+from tests.brokers import start_broker
 from tests.chaos.database import Database
 from tests.chaos.talker import TalkerSettings
 
@@ -81,7 +81,7 @@ class Stage:
     def open(self) -> None:
         """Start everything and give the talkers a day's work, so that the hub has something to tell them."""
         self.database.start()
-        self._start_broker()
+        start_broker(self.stack, self._broker, self.folder, self.broker_port, most_queued=0, is_kept=True)
         for near, control in self._cables.values():
             name = f"cable-{near}"
             self.stack.start(name, "deploy.cable", str(near), f"127.0.0.1:{self.broker_port}", str(control))
@@ -209,24 +209,6 @@ class Stage:
 
     def _since(self, name: str, mark: int) -> str:
         return (self.stack.folder / f"{name}.log").read_bytes()[mark:].decode(errors="replace")
-
-    def _start_broker(self) -> None:
-        if self._broker == "embedded":
-            self.stack.start("broker", "deploy.broker", "--port", str(self.broker_port))
-        else:
-            program = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
-            if program is None:
-                raise NotBack("no mosquitto: apt install mosquitto")
-            kept = self.folder / "mosquitto"
-            kept.mkdir(exist_ok=True)
-            kept.chmod(0o777)  # Started by root it drops to its own user.
-            configuration = self.folder / "mosquitto.conf"
-            configuration.write_text(
-                f"listener {self.broker_port} 127.0.0.1\nallow_anonymous true\nmax_queued_messages 0\n"
-                f"persistence true\npersistence_location {kept}/\nautosave_interval 5\n"
-            )
-            self.stack.start_program("broker", program, "-c", str(configuration))
-        self.stack.wait_for_port("broker", self.broker_port)
 
     def _start_talker(self, name: str, key: str) -> None:
         settings = TalkerSettings(
