@@ -302,14 +302,20 @@ class Reports:
         self._memory.change_agent(record, heading_to=said.stop_id, at_stop=said.stop_id)
 
     def _visited(self, numbered: Numbered, said: Visited, now: Now) -> None:
-        stop = self._stop_of(numbered, said.visit.stop_id, even_done=True)
+        stop = self._left_out_of(numbered, said.visit.stop_id)
+        stop = stop or self._stop_of(numbered, said.visit.stop_id, even_done=True)
         visit = kept_visit(self._memory.orders.get(stop.order_id), said.visit)
         if has_visit(stop, visit):
             self._memory.counts["visits_known"] += 1
             return
         if len(stop.visits) >= MOST_VISITS:
             raise NotActedOn(f"stop '{stop.stop_id}' has {len(stop.visits)} visits, expected at most {MOST_VISITS}")
-        self._memory.change_stop(stop, state="done", visits=(*stop.visits, visit), changed_ms=visit.left_ms)
+        if stop.state == "waiting":
+            self._dayplan.begin_again()
+        visits = (*stop.visits, visit)
+        self._memory.change_stop(
+            stop, state="done", agent=numbered.sender, visits=visits, why_waiting="", changed_ms=visit.left_ms
+        )
         record = self._record(numbered)
         is_here = visit.stop_id in (record.heading_to, record.at_stop)
         self._memory.change_agent(
@@ -321,6 +327,17 @@ class Reports:
         self._customers.served(visit, now)
         self._redelivery.visited(self._memory.stops[visit.stop_id], visit, now)
         self._undone.visited(self._memory.stops[visit.stop_id], visit, now)
+
+    def _left_out_of(self, numbered: Numbered, stop_id: StopId) -> StopRecord | None:
+        """A stop that waits for a plan and that this agent had before: it set out unheard, and the plan that left the
+        stop out came too late. What it did there is done.
+        """
+        stop = self._memory.stops.get(stop_id)
+        if stop is None or stop.state != "waiting" or stop.agent or numbered.sender not in stop.had_by:
+            return None
+        if self._memory.orders[stop.order_id].state != "accepted":
+            return None
+        return stop
 
     def _stop_of(self, numbered: Numbered, stop_id: StopId, even_done: bool = False) -> StopRecord:
         stop = self._memory.stops.get(stop_id)

@@ -3,10 +3,10 @@
 import msgspec
 
 from cloud_hub.events import DayPlanAsked, DepotsSaid, OrdersHanded, PlanWanted, VehiclesSaid
-from cloud_hub.fleet import AgentRecord, StopRecord, Vehicle, why_waiting
+from cloud_hub.fleet import AgentRecord, DeadLetter, StopRecord, Vehicle, why_waiting
 from shared.contracts import Plan
-from shared.messages import ShiftChanged
-from shared.work import OrderId, StopId
+from shared.messages import ShiftChanged, Visited
+from shared.work import OrderId, Outcome, Proof, StopId, Visit
 from tests.unit.hub_cases import DAY, DEPOT, VAN, Driven, at, order, planned, vehicle, window
 
 TOMORROW = "2026-03-04"
@@ -105,3 +105,22 @@ def test_a_stop_that_another_plan_leaves_out_waits_and_is_nobodys() -> None:
     left_out = hub.documents("stops", StopRecord)["stop-2"]
     assert (left_out.state, left_out.agent) == ("waiting", "")
     assert "no vehicle that still waits" in left_out.why_waiting
+
+
+def test_a_van_that_set_out_unheard_has_done_what_a_plan_left_out_meanwhile() -> None:
+    # Simulation seed 47: its visit lay dead as nobody's work, and the order waited for another van.
+    hub = Driven()
+    hub.plan([order(1), order(2)], [10.0, 11.0])
+    hub.real_ms = 1_000
+    (wanted,) = hub.take(DayPlanAsked(DAY, "anna")).jobs
+    assert isinstance(wanted, PlanWanted)
+    hub.take(planned(wanted, [order(1)], [12.0], VAN))
+    hub.take(DayPlanAsked(DAY, "anna"))
+    proof = Proof((), None, at(11))
+    made = hub.say(Visited(Visit(StopId("stop-2"), Outcome.DELIVERED_TO_PERSON, at(11), at(11.1), proof)))
+    done = hub.documents("stops", StopRecord)["stop-2"]
+    assert (done.state, done.agent, done.why_waiting, len(done.visits)) == ("done", VAN, "", 1)
+    assert hub.documents("dead_letters", DeadLetter) == {}
+    (again,) = made.jobs
+    assert isinstance(again, PlanWanted)
+    assert [stop.stop_id for stop in again.stops] == ["stop-1"]
