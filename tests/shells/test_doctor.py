@@ -18,10 +18,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cloud_hub.settings import DepotSetting, HubSettings
+from cloud_hub.authority import Authority
+from cloud_hub.settings import DepotSetting, HttpTlsSetting, HubSettings, TlsSetting
 from cloud_hub.storage import open_stores
 from cloud_hub.storage.telemetry_tables import Features
-from deploy.doctor import Finding, Look, agent, examined, exit_status, hub, machine
+from deploy.doctor import Finding, Look, agent, certificates, examined, exit_status, hub, machine
 from deploy.doctor.broker import broker
 from deploy.doctor.store import job_failures, store
 from deploy.stack import Stack, free_ports
@@ -350,6 +351,23 @@ def test_an_agent_s_devices_store_and_broker_are_looked_at(tmp_path: Path, produ
     assert found["store"].found.endswith("is not there yet")
     (tmp_path / "van-9.db").write_bytes(b"not a store" * 1000)
     assert of(examined(agent.looks(file)))["store"].severity == "wrong"
+
+
+def test_certificates_that_have_ended_are_wrong_and_renewed_by_the_line_beside_them(tmp_path: Path) -> None:
+    (port,) = free_ports(1)
+    past = Authority(tmp_path / "authority", now_s=lambda: time.time() - 500 * 86_400)
+    (own, key), (served, served_key) = past.process(), past.server("http", ["hub.example"])
+    read = HubSettings(
+        depots=(DEPOT,), broker=f"mqtts://127.0.0.1:{port}", key_file=str(tmp_path / "hub.key"),
+        tls=TlsSetting(str(tmp_path / "authority" / "ca.crt"), str(own), str(key)),
+        http_tls=HttpTlsSetting(str(served), str(served_key)),
+    )  # fmt: skip
+    ended = of(certificates.of_hub(read, Path("hub.toml")))
+    assert {ended[what].found for what in ("hub's certificate", "HTTPS certificate")} == {"ended 103 days ago"}
+    assert ended["hub's certificate"].mend == "waywarden renew --settings hub.toml"
+    Authority(tmp_path / "authority").renew_own()
+    mended = of(certificates.of_hub(read, Path("hub.toml")))
+    assert {mended[what].severity for what in ("hub's certificate", "HTTPS certificate")} == {"well"}
 
 
 def test_a_relative_place_is_worth_a_look() -> None:
