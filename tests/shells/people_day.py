@@ -242,7 +242,8 @@ class PeopleDay:
         (self.folder / "hub.toml").write_text(
             f'broker = "{broker}"\nstore = "sqlite:///{self.folder / "hub.db"}"\nhttp_port = {self.hub_port}\n'
             f'day = "{DAY}"\nzone = "{ZONE}"\nkey_file = "{key}"\nsolver_s = 0.3\n'
-            f'[access]\nopen_on_loopback = true\n[notices]\nshop = "Kauppa"\ntracking_url = "{self.hub_url}"\nlanguage = "fi"\n'
+            f'[access]\nopen_on_loopback = true\n[notices]\nshop = "Kauppa"\ntracking_url = "{self.hub_url}"\n'
+            'language = "fi"\n'
             f'[notices.email]\nis_on = true\nhost = "127.0.0.1"\nport = {self.mail_port}\nsecurity = "none"\n'
             'sender = "Kauppa <kauppa@kauppa.example>"\n'
             '[[depots]]\nid = "north"\nname = "North"\nposition = [60.18, 24.945]\n'
