@@ -549,19 +549,20 @@ class NoticesOncePerId(Promise):
     def __init__(self, facts: Facts) -> None:
         super().__init__(facts)
         self._given: dict[str, Notice] = {}
+        self._known: set[str] = set()
+
+    def committed(self, machine: "Machine", rows: Sequence[Row]) -> None:
+        # Not only what is due now: a hub that stalled gives what the one that replaced it has settled meanwhile.
+        self._known.update(row.key for row in rows if row.room == "notices_due" and row.value is not None)
 
     def notified(self, wanted: NoticeWanted) -> None:
-        notice, kept = wanted.notice, self.facts.hub_kept.room("notices_due").get(wanted.need)
-        before = self._given.get(wanted.need)
-        if before is None and kept is None and wanted.need not in self._settled():
-            self.breaks(f"notice {wanted.need} was sent and is not on the disk")
+        notice, before = wanted.notice, self._given.get(wanted.need)
+        if wanted.need not in self._known:
+            self.breaks(f"notice {wanted.need} was sent and was never on the disk")
         said = (notice.told, notice.kind, notice.next_step, notice.place)
         if before is not None and (before.told, before.kind, before.next_step, before.place) != said:
             self.breaks(f"notice {wanted.need} said {before.kind} {before.told}, and then {notice.kind} {notice.told}")
         self._given[wanted.need] = notice
-
-    def _settled(self) -> Mapping[str, bytes]:
-        return {}
 
     def ended(self, universe: "Universe") -> None:
         store = _hub_store(universe)
