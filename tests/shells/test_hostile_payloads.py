@@ -1,4 +1,4 @@
-"""Hostile messages at every door a broker leads to: a few examples of each claim here, millions by `make fuzz`."""
+"""Hostile messages at every door a broker leads to: a few examples of each claim here, thousands by `make fuzz`."""
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -9,14 +9,15 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from cloud_hub.storage import TelemetryStore, open_telemetry
+from cloud_hub.storage import TelemetryStore, open_stores, open_telemetry
 from cloud_hub.telemetry import LIVES_OF_ONE, MOST_CHANNELS, FastLane
 from cloud_hub.telemetry import _Door as TelemetryDoor
 from shared import topics, wire
 from shared.mqtt import Heard
+from shared.steps import Row
 from shared.work import AgentId
-from tests.fuzz.doors import CLAIMS, held, honest_batch, the_fast_lane_outlives
-from tests.fuzz.payloads import AT_MS, OWN, batch_bytes, batches
+from tests.fuzz.doors import CLAIMS, Siege, held, honest_batch, the_fast_lane_outlives
+from tests.fuzz.payloads import AT_MS, OWN, Spoilt, batch_bytes, batches, said_by
 
 DAY_MS = 86_400_000
 
@@ -103,3 +104,31 @@ def test_a_batch_in_anothers_name_is_refused_whoever_is_known() -> None:
     heard = [Heard(topics.up("main", OWN, "telemetry"), honest_batch(agent=AgentId("van-s")), None)]
     assert door.read_all(heard, AT_MS) == ([], [])
     assert door.refused == {"SenderWrong": 1}
+
+
+@pytest.mark.parametrize("kind", ["sqlite", "postgresql"])
+def test_whatever_the_hub_keeps_of_it_can_be_stored_and_read_back(
+    kind: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    url = f"sqlite:///{tmp_path / 'hub.db'}" if kind == "sqlite" else request.getfixturevalue("fresh_store")()
+    store, telemetry = open_stores(url, 10.0)
+    assert store.act("main", "the test")
+    kept: dict[tuple[str, str], bytes] = {}
+
+    @settings(max_examples=40, deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))
+    @given(st.lists(said_by(), min_size=1, max_size=6))
+    def stored(said: list[Spoilt]) -> None:
+        hub = Siege()
+        for one in said:
+            hub.hear(one)
+        rows = [Row(room, key, value) for room, docs in hub.rooms.items() for key, value in docs.items()]
+        rows = [row for row in rows if row.room != "decisions" or (row.room, row.key) not in kept]
+        store.commit(rows)
+        kept.update({(row.room, row.key): row.value or b"" for row in rows})
+
+    stored()
+    found = {(row.room, row.key): row.value for row in store.dump()}
+    assert {room for room, _ in found} >= {"dead_letters", "dead_payloads", "taken", "decisions"}
+    assert found == kept
+    store.close()
+    telemetry.close()
