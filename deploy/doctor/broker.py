@@ -43,7 +43,8 @@ def broker(url: str, tls: Tls | None, client_id: str = "", asks_figures: bool = 
     try:
         client.connect(host, port, 30, clean_start=True)
     except (OSError, ValueError) as away:
-        yield Finding("broker", False, f"{url} does not let us in: {away}", START)
+        at_home = f"waywarden broker --port {port}, for demo and tests; or: {START}"
+        yield Finding("broker", False, f"{url} does not let us in: {away}", START if is_tls else at_home)
         return
     client.loop_start()
     try:

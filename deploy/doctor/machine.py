@@ -99,7 +99,7 @@ def disk(what: str, folder: Path, least_mb: int = LEAST_FREE_MB, tight_mb: int =
         free_mb = shutil.disk_usage(there).free // 1_000_000
     except OSError as wrong:
         return unseen(what, f"{there}: {wrong.strerror}", f"look whether the disk of {there} is there")
-    found = f"{free_mb:,} MB for {folder}"
+    found = f"{free_mb:,} MB for {folder.absolute()}"
     if free_mb < least_mb:
         return Finding(what, False, found, f"free {least_mb} MB in {there}")
     return worth_a_look(what, free_mb >= tight_mb, found, f"make room in {there}: below {least_mb} MB it is wrong")
