@@ -32,6 +32,7 @@ CATCHING = {
 """Where a fault was caught first, so that it need not be looked for; a seed is another day once the code is another."""
 AFTER = range(1, 120)
 
+
 @pytest.fixture
 def stage(monkeypatch: pytest.MonkeyPatch) -> Iterator[Stage]:
     monkeypatch.setattr(shared.logs, "log", lambda *_, **__: None)
