@@ -25,6 +25,17 @@ def test_an_agent_that_asks_is_told_the_time_of_the_step_under_its_own_question(
     assert [command.message for command in told(hub)] == [TimeTold("life/1", at(9.5))]
 
 
+def test_an_answer_that_still_waits_becomes_the_answer_to_the_next_question() -> None:
+    # Simulation seed 58: 266 old answers waited in the stream of a van on a bad link, and no newer one came through.
+    hub = driven()
+    for question, hour in (("life/1", 9.5), ("life/2", 9.6), ("life/3", 9.7)):
+        hub.hour = hour
+        hub.take(PresenceHeard(VAN, Presence(VAN, True, "life", is_dated=False, asks_time=question)))
+    assert [command.message for command in told(hub)] == [TimeTold("life/3", at(9.7))]
+    kept = [wire.decode_numbered(payload).message for payload in hub.rooms["outbox"].values()]
+    assert [message for message in kept if isinstance(message, TimeTold)] == [TimeTold("life/3", at(9.7))]
+
+
 def test_an_agent_that_knows_the_time_is_told_nothing() -> None:
     hub = driven()
     hub.take(PresenceHeard(VAN, Presence(VAN, True, "life")))
