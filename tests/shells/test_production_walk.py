@@ -228,10 +228,6 @@ def believed(walk: Walk, _: "re.Match[str]", command: Command) -> None:
         machine.update(SSL_CERT_FILE=str(put), CURL_CA_BUNDLE=str(put))
 
 
-def same_source(_: Walk, match: "re.Match[str]", __: Command) -> None:
-    assert any(f"deb {match[1]}/debian/" in one.text for one in WALKED)
-
-
 def is_setting(walk: Walk, match: "re.Match[str]", _: Command) -> None:
     with psycopg.connect(walk.postgres.url) as connection:
         assert connection.execute("SELECT 1 FROM pg_settings WHERE name = %s", (match[1],)).fetchone() == (1,)
@@ -265,7 +261,6 @@ CHECKED: list[tuple[str, Check]] = [
     (r"sudo ln -sf (.+) /usr/local/bin/", scripts),
     (r"sudo systemd-sysusers", has_user),
     (r"sudo systemctl .+", systemctl),
-    (r"curl -fsSL (https://packagecloud.io/timescale/timescaledb)/gpgkey \| sudo gpg .+", same_source),
     (r"sudo timescaledb-tune --quiet --yes", nothing),
     (r"sudo update-ca-certificates", believed),
     (r'sudo -u postgres psql -d \w+ -c "CREATE EXTENSION IF NOT EXISTS (\w+)"', extension),
