@@ -241,9 +241,16 @@ class Amendments:
         if amendment is None:
             self._memory.counts["amendments_unknown"] += 1
             return
-        self._settling.settle(amendment, refused, now)
+        if not self._is_withdrawn_by_plan(amendment, refused):
+            self._settling.settle(amendment, refused, now)
         record = self._memory.agents[agent]
         self._memory.change_agent(record, order=self._memory.left_to(agent, said.order))
+
+    def _is_withdrawn_by_plan(self, amendment: Amendment, refused: set[StopId]) -> bool:
+        """Whether the agent kept a stop that a plan on its way to it leaves out: settled once that is taken."""
+        plan = self._memory.plans[amendment.agent]
+        planned = {stop.stop_id for stop in plan.stops}
+        return plan.plan_version > amendment.plan_version and bool(refused & set(amendment.withdrawn) - planned)
 
     def never_begun(self, agent: AgentId, now: Now) -> int:
         """The oldest amendment this agent has not answered reached it too late: nothing of it was taken. How many stops

@@ -104,7 +104,7 @@ class Settling:
         """The agent leaves this stop out: it waits, or is over with its order."""
         record = self._memory.stops.get(stop_id)
         self._narrow(amendment.agent, stop_id)
-        if record is None or record.agent != amendment.agent or record.state != "planned":
+        if record is None or record.agent != amendment.agent or record.state in ("done", "waiting"):
             return
         self.let_go(record, f"taken off {amendment.agent}: {amendment.why}")
 

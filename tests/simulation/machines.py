@@ -361,15 +361,15 @@ class AgentMachine(Machine):
 
     def _lose_time(self) -> None:
         """A board without a battery clock goes on from the last instant its store remembers."""
-        former_ms, self.behind_ms = self.behind_ms, None
-        if self.is_fair or not self.luck.chance(self.weather.forgets_time):
-            self.never_known_ms += former_ms or 0
-            return
         kept = self.store.saved().get("agent", {}).get("clock")
         last_ms = RISES_MS - 86_400_000 if kept is None else msgspec.json.decode(kept, type=ClockKept).last_ms
-        self.behind_ms = max(0, self.clock.now_ms - last_ms - 1)
-        if former_ms is not None:
-            self.never_known_ms += self.behind_ms - former_ms
+        behind_ms = max(0, self.clock.now_ms - last_ms - 1)
+        if self.behind_ms is not None:
+            self.never_known_ms += behind_ms
+        self.behind_ms = None
+        if self.is_fair or not self.luck.chance(self.weather.forgets_time):
+            return
+        self.behind_ms = behind_ms
         life = self.life
         if self.luck.chance(0.5):
             finds_ms = self.luck.between(1_000, 900_000)

@@ -138,9 +138,15 @@ def plan(job: PlanWanted) -> Planned:
     next.
     """
     hands: list[list[Stop]] = [[] for _ in job.vehicles]
+    unserved = []
     ordered = sorted(job.stops, key=lambda stop: (stop.slot.closes_ms, stop.stop_id))
     for number, stop in enumerate(ordered, zlib.crc32(job.need.encode())):
-        hands[number % len(hands)].append(stop)
+        # A van that would have to set out after its shift has ended refuses such a plan, and rightly.
+        able = [hand for hand, van in enumerate(job.vehicles) if stop.slot.opens_ms < van.ends_ms - 30 * MINUTE_MS]
+        if able:
+            hands[able[number % len(able)]].append(stop)
+        else:
+            unserved.append((stop.stop_id, "no van is there when its slot begins"))
     routes, cost_s = [], 0
     for vehicle, hand in zip(job.vehicles, hands, strict=True):
         stops = _nearest_next(hand)
@@ -149,7 +155,7 @@ def plan(job: PlanWanted) -> Planned:
         cost = evaluate(problem, problem.order)
         routes.append(planning.route_of(vehicle, stops, cost, problem, legs))
         cost_s += cost.total
-    return Planned(job.need, tuple(routes), (), "dealt out", 1, 1, cost_s, cost_s)
+    return Planned(job.need, tuple(routes), tuple(unserved), "dealt out", 1, 1, cost_s, cost_s)
 
 
 def _nearest_next(stops: Sequence[Stop]) -> list[Stop]:

@@ -455,3 +455,21 @@ def test_an_amendment_nobody_said_is_counted_and_changes_nothing(hub: Driven) ->
     hub.say(taken(TWO, order=(ONE, TWO, THREE)))
     assert hub.core.counts["amendments_unknown"] == 1
     assert plan_of(hub).legs.places == (ONE, TWO, THREE)
+
+
+def test_a_stop_an_agent_kept_goes_with_the_plan_that_leaves_it_out() -> None:
+    # Simulation seed 144: its customer was forgotten and the next plan left it out, but the van had set out unheard and
+    # was under way to it; it stayed that van's work for ever.
+    hub = Driven()
+    hub.plan([order(1), order(2), order(3)], [10.0, 11.0, 12.0])
+    hub.hour = 9.0
+    hub.say(PlanTaken(1))
+    assert amend(hub, withdrawn=(TWO,)) is None
+    hub.real_ms = 1_000
+    (wanted,) = (job for job in hub.take(DayPlanAsked(DAY, "anna")).jobs if isinstance(job, PlanWanted))
+    hub.take(planned(wanted, [order(1), order(3)], [10.0, 12.0], VAN))
+    hub.say(ShiftChanged("begun"), HeadingTo(TWO), taken(refused=(TWO,), order=(TWO, ONE, THREE)))
+    assert (record(hub, TWO).agent, record(hub, TWO).is_leaving) == (VAN, True)
+    hub.say(PlanTaken(2))
+    assert (record(hub, TWO).state, record(hub, TWO).agent) == ("waiting", "")
+    assert hub.documents("amendments", Amendment) == {}

@@ -53,7 +53,9 @@ class VisitsOnce(Promise):
                 continue
             found = () if record is None else record.visits
             same = [visit for visit in found if visit.outcome.value == outcome]
-            buried = [each for each in letters if each.sender == van and f'"{stop_id}"' in each.payload]
+            is_gone = is_forgotten(universe, stop_id)  # Then the bytes of a dead letter are gone, too.
+            theirs = [each for each in letters if each.sender == van]
+            buried = [each for each in theirs if f'"{stop_id}"' in each.payload or (is_gone and stop_id in each.why)]
             if len(same) != 1 and not buried:
                 self.breaks(f"{van} recorded {stop_id} as {outcome}, the hub has {[v.outcome.value for v in found]}")
             if buried:
