@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 import msgspec
 
+from cloud_hub import planning
 from cloud_hub.attempts import Attempts
 from cloud_hub.chains import Chains, Hand
 from cloud_hub.events import Answer, ClosuresAsked, LegTimesFound, LegTimesWanted
@@ -81,7 +82,9 @@ class ClosedStreets:
             return  # Of other roads, or without the stops an amendment has added; asked again if it is needed.
         closures = self._memory.closed_streets
         why = ", ".join(dict.fromkeys(closures.ways.values())) or "all streets are open again"
-        self._memory.plans.put(event.agent, msgspec.structs.replace(plan, legs=event.legs))
+        # A stop may have been taken off the plan since they were asked for.
+        legs = planning.narrowed(event.legs, [stop.stop_id for stop in plan.stops])
+        self._memory.plans.put(event.agent, msgspec.structs.replace(plan, legs=legs))
         self._memory.change_agent(record, legs_version=event.legs.roads_version)
         if closures.ways:
             self._memory.detours_ms[event.agent] = now.domain_ms

@@ -473,3 +473,22 @@ def test_a_stop_an_agent_kept_goes_with_the_plan_that_leaves_it_out() -> None:
     hub.say(PlanTaken(2))
     assert (record(hub, TWO).state, record(hub, TWO).agent) == ("waiting", "")
     assert hub.documents("amendments", Amendment) == {}
+
+
+def test_leg_times_asked_for_before_a_stop_went_are_kept_without_it(hub: Driven) -> None:
+    # Simulation seeds 762 and 777: the next closed street asked for the way to a stop the plan did not have, and the
+    # hub died of it each time it began.
+    assert amend(hub, withdrawn=(TWO,)) is None
+    made = hub.take(ClosuresAsked((7,), True, "Long street", "roadworks", "anna"))
+    (wanted,) = (job for job in made.jobs if isinstance(job, LegTimesWanted))
+    hub.say(taken(TWO, order=(ONE, THREE)))
+    plan = hub.documents("plans", Plan)[VAN]
+    ids = tuple(stop.stop_id for stop in wanted.stops)
+    legs = LegTimes.from_matrix(wanted.roads_version, ids, plan.legs.slice_ends_ms, np.full((1, 4, 4), 60))
+    hub.take(LegTimesFound(wanted.need, VAN, wanted.plan_version, legs))
+    kept = hub.documents("plans", Plan)[VAN]
+    assert (kept.legs.roads_version, set(kept.legs.places)) == (wanted.roads_version, {ONE, THREE})
+    made = hub.take(ClosuresAsked((8,), True, "Short street", "roadworks", "anna"))
+    assert [{stop.stop_id for stop in job.stops} for job in made.jobs if isinstance(job, LegTimesWanted)] == [
+        {ONE, THREE}
+    ]
