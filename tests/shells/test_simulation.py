@@ -18,16 +18,27 @@ from tests.simulation.universe import Stage
 
 ROOT = Path(__file__).parents[2]
 PROOF = ROOT / "docs" / "proof.md"
-SEEDS = range(1, 26)
+SEEDS = range(1, 7)
 
 CATCHING = {
-    "the epoch of a command is not looked at": 20,
-    "a command of an epoch that is over keeps its number": 20,
+    "a commit in two halves": 3,
+    "the fence is not checked": 4,
+    "a repeat is not acknowledged again": 4,
+    "thinned samples are not declared": 7,
+    "an event is thinned when room is short": 7,
+    "the epoch of a command is not looked at": 14,
+    "a command of an epoch that is over keeps its number": 14,
     "the start-by time is ignored": 10,
-    "the van is not told the window its customer is told": 7,
-    "the fence is not checked": 7,
-    "a commit in two halves": 13,
-    "thinned samples are not declared": 13,
+    "a window told is forgotten by a restart": 5,
+    "the van is not told the window its customer is told": 11,
+    "the will of a life that is over is believed": 11,
+    "a re-sequence moves the stop that is under way": 4,
+    "what waits keeps the date of a clock that was wrong": 3,
+    "visits keep the date of a clock that was wrong": 3,
+    "a notice is called delivered when it failed": 8,
+    "a breach is told and not called one": 7,
+    "a plan's answer is taken though nobody asks any more": 5,
+    "a need that is over wakes the hub for ever": 4,
 }
 """Where a fault was caught first, so that it need not be looked for; a seed is another day once the code is another."""
 AFTER = range(1, 120)
@@ -60,7 +71,7 @@ def test_a_seed_is_the_same_day_under_any_hash_seed() -> None:
         subprocess.run(
             command, env={**os.environ, "PYTHONHASHSEED": seed}, cwd=ROOT, capture_output=True, text=True, check=True
         ).stdout.splitlines()[0]
-        for seed in ("0", "1", "4117")
+        for seed in ("0", "4117")
     }
     assert len(traces) == 1
     assert traces.pop().startswith("trace ")
