@@ -419,6 +419,8 @@ def measure_promise(folder: Path, most: int = 120) -> list[float]:
         stack.wait_for_port("hub", hub_port)
         van = opened.enter_context(LoneVan(url, folder, clock.now_ms))
         hub = opened.enter_context(httpx.Client(base_url=f"http://127.0.0.1:{hub_port}", timeout=60))
+        while hub.get("/readyz").status_code != 200:
+            time.sleep(0.02)
         orders = ORDERS.read_text().splitlines(keepends=True)[:56]
         csv = {"Content-Type": "text/csv"}
         hub.post("/api/orders", params={"day": DAY}, content="".join(orders), headers=csv).raise_for_status()
