@@ -15,7 +15,6 @@ from shared.messages import (
     Presence,
     RoadsChanged,
     TimeTold,
-    WindowTold,
     WorkAmended,
 )
 from shared.quantities import EpochMs
@@ -110,13 +109,11 @@ class Post:
         self._memory.keep(sender.say(numbered))
 
     def _start_by_ms(self, agent: AgentId, command: HubCommand) -> EpochMs | None:
-        """Until when this command is any good; None for ever. A window is over when it closes, all other work with the
-        shift it is for. What must be forgotten must be forgotten however late it is heard.
+        """Until when this command is any good; None for ever. Work is over with the shift it is for. What a customer
+        was told stays true, and what must be forgotten must be forgotten, however late it is heard.
         """
         if isinstance(command, PlanPushed):
             return command.start_by_ms
-        if isinstance(command, WindowTold):
-            return command.told.closes_ms
         plan = self._memory.plans.get(agent)
         is_work = isinstance(command, RoadsChanged | WorkAmended)
         return plan.shift_end_ms if plan is not None and is_work else None
